@@ -1,0 +1,38 @@
+"""Stage embed: every image as a unit vector."""
+
+import json
+from pathlib import Path
+
+from stages.command import output_folder, run
+from stages.images.store import read_images
+from stages.networks.encoder import Encoder, Layer
+from stages.networks.model import load_model
+from stages.params import Block
+from stages.training.devices import device
+from stages.training.inference import write_embeddings
+
+
+class Embed(Block):
+    """The block `embed`; what each key does is said in params.yaml."""
+
+    layer: Layer
+
+
+class Params(Block):
+    """What this stage reads of params.yaml."""
+
+    embed: Embed
+
+
+def embed(images: Path, pretext: Path, out: Path, params: Params) -> None:
+    """Write train.npy and test.npy, float32 (N, D) of unit length, and meta.json that names the layer."""
+    encoder = load_model(pretext / "model.pt", Encoder).to(device())
+    layer = params.embed.layer
+    with output_folder(out) as folder:
+        for split in ("train", "test"):
+            write_embeddings(folder / f"{split}.npy", f"embed {split}", read_images(images, split), encoder, layer)
+        (folder / "meta.json").write_text(json.dumps({"layer": layer}) + "\n")
+
+
+if __name__ == "__main__":
+    run(embed)

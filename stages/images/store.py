@@ -1,0 +1,92 @@
+"""The one form in which every dataset lies on disk after `download`.
+
+data/images/train.npy, test.npy [, unlabeled.npy]    uint8 (N, H, W, C), read memory-mapped
+data/images/meta.json                                name, channel mean and std of train, how it was made
+data/labels/train.npy, test.npy                      int64 (N,); absent when nobody labelled anything
+data/labels/classes.json                             the classes' names; [] when there are none
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.errors import UserError
+
+CHUNK = 4096  # images read at once where a whole split is walked through
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What is known of a dataset besides its pixels. `mean` and `std` are per channel, of pixel values in [0, 1]."""
+
+    name: str
+    size: int
+    channels: int
+    mean: list[float]
+    std: list[float]
+    source: str
+
+
+def write_images(folder: Path, name: str, splits: dict[str, np.ndarray], source: str) -> Meta:
+    """Write the splits (each uint8, (N, H, W, C), all of one H = W and C) and meta.json into an existing folder.
+
+    `source` says what the data is, never by which route it came: equal data must give equal bytes.
+    Raises UserError for arrays that are not in that form.
+    """
+    shapes = {split: images.shape for split, images in splits.items()}
+    for split, images in splits.items():
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2]:
+            raise UserError(
+                f"{name}: {split} is {images.dtype} {images.shape}; expected uint8 (N, side, side, channels)"
+            )
+        if len(images) == 0:
+            raise UserError(f"{name}: {split} holds no image; both train and test need at least one")
+    if len({shape[1:] for shape in shapes.values()}) != 1:
+        raise UserError(f"{name}: splits differ in side or channels ({shapes}); bring them to one shape")
+    for split, images in splits.items():
+        np.save(folder / f"{split}.npy", images)
+    mean, std = channel_statistics(splits["train"])
+    _, side, _, channels = splits["train"].shape
+    meta = Meta(name, side, channels, [round(m, 6) for m in mean], [round(s, 6) for s in std], source)
+    (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n")
+    return meta
+
+
+def write_labels(folder: Path, labels: dict[str, np.ndarray], classes: list[str]) -> None:
+    """Write labels (int64, (N,) each) and the classes' names into an existing folder; both empty if there are none."""
+    for split, values in labels.items():
+        np.save(folder / f"{split}.npy", values.astype(np.int64))
+    (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
+
+
+def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of uint8 images (N, H, W, C), scaled to [0, 1], in chunks."""
+    total = np.zeros(images.shape[-1])
+    squares = np.zeros(images.shape[-1])
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK].reshape(-1, images.shape[-1]) / 255.0
+        total += chunk.sum(axis=0)
+        squares += np.square(chunk).sum(axis=0)
+    count = images.size / images.shape[-1]
+    mean = total / count
+    # A constant channel would divide by zero when normalised; one grey level is the least difference there is.
+    std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1 / 255)
+    return mean.tolist(), std.tolist()
+
+
+def read_meta(folder: Path) -> Meta:
+    """meta.json of an image folder."""
+    return Meta(**json.loads((folder / "meta.json").read_text()))
+
+
+def read_images(folder: Path, split: str) -> np.ndarray:
+    """A split as a read-only memory map, uint8 (N, H, W, C): only the rows that are looked at are read."""
+    return np.load(folder / f"{split}.npy", mmap_mode="r")
+
+
+def read_labels(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The labels of the splits that have them (int64 (N,)) and the classes' names; ({}, []) without labels."""
+    labels = {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
+    return labels, json.loads((folder / "classes.json").read_text())

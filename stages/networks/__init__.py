@@ -1,0 +1,1 @@
+"""Backbones, heads, the checkpoint form, and the three losses, one module each."""

@@ -1,0 +1,22 @@
+"""NT-Xent, the contrastive loss of SimCLR (Chen et al. 2020, arXiv 2002.05709, equation 1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross-entropy: every view must find its partner among all other views.
+
+    a, b: float (B, D), the projections of two views of the same B images; they need not be of unit length.
+    Both directions count (a finds b and b finds a), and each view has 2B - 2 negatives. Returns the mean, a scalar.
+
+    >>> loss = nt_xent(head(backbone(view_1)), head(backbone(view_2)), temperature=0.1)
+    """
+    # In float32 whatever the network ran in: at temperature 0.1, bfloat16 resolves a logit of 10 only to 1/16.
+    z = F.normalize(torch.cat([a, b]).float(), dim=1)
+    logits = z @ z.T / temperature
+    logits.fill_diagonal_(float("-inf"))  # a view is not its own partner
+    batch = len(a)
+    partner = torch.arange(2 * batch, device=z.device).roll(batch)
+    return F.cross_entropy(logits, partner)

@@ -1,0 +1,70 @@
+"""Checkpoints of unfinished training: found again only by a run of the same params, inputs and code.
+
+They lie outside the stages' outputs, because DVC deletes those before a stage runs.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.errors import UserError
+
+KEPT = 3  # unfinished runs that are kept per stage, the newest
+LOCK_PATIENCE = 15.0  # seconds to wait for another run of the same stage to end
+
+
+class Checkpoint:
+    """The folder `<root>/<stage>-<fingerprint>/` of one unfinished run, one file per phase of its training.
+
+    Holding it is exclusive: a second run of the same work waits a moment, then ends with a UserError.
+
+    >>> with Checkpoint(Path(".ckpt"), "pretext", fingerprint) as checkpoint:
+    ...     fit(..., checkpoint=checkpoint)
+    ...     ...  # write the outputs
+    ...     checkpoint.clear()
+    """
+
+    def __init__(self, root: Path, stage: str, fingerprint: str):
+        self.folder = root / f"{stage}-{fingerprint}"
+        self.stage = stage
+
+    def __enter__(self) -> "Checkpoint":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        older = sorted(self.folder.parent.glob(f"{self.stage}-*"), key=lambda path: path.stat().st_mtime)
+        for path in older[:-KEPT]:
+            if path != self.folder:
+                shutil.rmtree(path, ignore_errors=True)
+        self._lock = open(self.folder / "lock", "w")  # held for as long as the run lasts
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(f"another run of {self.stage} is at work on this; wait for it or stop it") from None
+                time.sleep(0.2)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def load(self, phase: str) -> dict[str, Any] | None:
+        """What `save` wrote last for this phase, or None."""
+        path = self.folder / f"{phase}.pt"
+        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+    def save(self, phase: str, state: dict[str, Any]) -> None:
+        """Write the state (tensors, numbers, texts, lists, dictionaries), replacing the last one in a single step."""
+        path = self.folder / f"{phase}.pt"
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def clear(self) -> None:
+        """Remove it all: the work is done and its outputs are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

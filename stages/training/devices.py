@@ -1,0 +1,61 @@
+"""Which device computes, and in which precision."""
+
+import os
+import time
+from contextlib import AbstractContextManager
+from functools import cache
+
+import torch
+
+from stages.errors import UserError
+
+
+@cache
+def device() -> torch.device:
+    """The device named by the environment variable DEVICE, or the best there is: CUDA, then MPS, then CPU."""
+    name = os.environ.get("DEVICE", "")
+    if not name:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"DEVICE={name}: {str(error).splitlines()[0]}; use cpu, cuda, cuda:1, mps or unset it"
+        ) from None
+    if chosen.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    return chosen
+
+
+def mixed_precision() -> AbstractContextManager:
+    """Autocast to bfloat16 where it pays: on CUDA, and on processors where a trial says so; else float32 throughout.
+
+    The environment variable PRECISION (float32 or bfloat16) decides instead, where it is set.
+    """
+    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=_bfloat16_pays())
+
+
+@cache
+def _bfloat16_pays() -> bool:
+    wanted = os.environ.get("PRECISION", "")
+    if wanted not in ("", "float32", "bfloat16"):
+        raise UserError(f"PRECISION={wanted}: expected float32 or bfloat16, or unset it")
+    if wanted or device().type != "cpu":
+        return wanted == "bfloat16" or (wanted == "" and device().type == "cuda")
+    # Processors without bfloat16 units emulate it ten times slower; those with them gain twofold. The margin between
+    # leaves no room for noise to turn the answer, which would cost reproducibility.
+    return 1.3 * _convolution_seconds(torch.bfloat16) < _convolution_seconds(torch.float32)
+
+
+def _convolution_seconds(dtype: torch.dtype) -> float:
+    """Best of three of a convolution as the small network has them."""
+    images = torch.ones(64, 32, 14, 14, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.ones(32, 32, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(4):  # the first one also prepares
+            start = time.perf_counter()
+            torch.conv2d(images, weight, padding=1)
+            seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

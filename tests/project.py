@@ -1,0 +1,104 @@
+"""What tests of the whole project share: a temporary copy of it on the digits, and DVC run in it for real."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ["download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel", "evaluate", "report"]
+
+# Small enough for a run of all nine stages in seconds. No stage is skipped and nothing is replaced.
+TINY = {
+    "data": {"name": "digits"},
+    "pretext": {"epochs": 2, "batch_size": 128, "projection_dim": 16},
+    "scan": {"heads": 2, "head_epochs": 3, "epochs": 2, "batch_size": 128, "entropy_weight": 4.0},
+    "selflabel": {"threshold": 0.3, "epochs": 2, "batch_size": 200},
+    "mine": {"k": 10},
+}
+
+
+def local_imports(module: Path) -> set[str]:
+    """Every file of the project that a module imports, directly or through others, itself included; as posix paths."""
+    found, waiting = set(), [module]
+    while waiting:
+        path = waiting.pop()
+        name = path.relative_to(ROOT).as_posix()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name}: relative imports hide from this test"
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for dotted in names:
+                candidate = ROOT / Path(*dotted.split(".")).with_suffix(".py")
+                if dotted.startswith("stages.") and candidate.exists():
+                    waiting.append(candidate)
+    return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a project's commands: this interpreter's folder first on the PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **more}
+
+
+def run(*command: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess:
+    """Run a command in a project; its output is text. With `check`, a failure shows what it printed."""
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment(**env), timeout=300)
+    if check and result.returncode:
+        raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def ran_stages(output: str) -> list[str]:
+    """The stages that `dvc repro` or `dvc exp run` says it ran, in order."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the project in its own git repository, without data, with the tiny params; nothing has run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    files = ["dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".gitattributes", ".dvc/config", ".dvc/.gitignore"]
+    for name in [*files, "data/.gitignore", "reports/.gitignore"]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    set_params(folder, TINY)
+    run("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
+    run("git", "config", "user.name", "test", cwd=folder)
+    run("git", "config", "user.email", "test@example.org", cwd=folder)
+    commit(folder, "start")
+    return folder
+
+
+def set_params(folder: Path, changes: dict) -> None:
+    """Change keys of the project's params.yaml, block by block."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for block, values in changes.items():
+        if isinstance(values, dict):
+            params[block].update(values)
+        else:
+            params[block] = values
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit everything that git does not ignore."""
+    run("git", "add", "--all", cwd=folder)
+    run("git", "commit", "--quiet", "--message", message, cwd=folder)
+
+
+def contents(folder: Path, *names: str) -> dict[str, bytes]:
+    """The bytes of every file below the named folders."""
+    files = (path for name in names for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

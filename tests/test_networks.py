@@ -1,0 +1,94 @@
+"""Backbones, encoder, classifier, and the one form in which they are saved."""
+
+import pytest
+import torch
+
+from stages.errors import UserError
+from stages.networks.backbones import BACKBONES, build_backbone
+from stages.networks.classifier import Classifier, ClusterHeads
+from stages.networks.encoder import Encoder, Input
+from stages.networks.model import load_model, save_model
+
+
+def encoder(channels=1, backbone="small"):
+    torch.manual_seed(0)
+    return Encoder(backbone, 16, Input(8, channels, [0.5] * channels, [0.25] * channels))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [8, 28, 33])
+def test_backbones_take_any_side_and_channels(name, channels, side):
+    backbone = build_backbone(name, channels)
+    features = backbone(torch.randn(2, channels, side, side))
+    assert features.shape == (2, backbone.dim)
+    features.sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+def test_convolutions_start_from_kaiming_normal_fan_out():
+    backbone = build_backbone("resnet18-cifar", 3)
+    weight = backbone.body.layer3[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
+
+
+def test_embeddings_are_unit_vectors_of_the_asked_layer():
+    network, images = encoder().eval(), torch.randn(5, 1, 8, 8)
+    for layer, dim in (("backbone", 128), ("projection", 16)):
+        vectors = network.embed(images, layer)
+        assert vectors.shape == (5, dim) == (5, network.dim(layer))
+        assert vectors.dtype == torch.float32
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
+
+
+def test_heads_are_independent_linear_layers():
+    torch.manual_seed(0)
+    heads, features = ClusterHeads(3, 6, 4), torch.randn(5, 6)
+    logits = heads(features)
+    assert logits.shape == (3, 5, 4)
+    for number in range(3):
+        expected = features @ heads.weight[number].T + heads.bias[number]
+        torch.testing.assert_close(logits[number], expected)
+        torch.testing.assert_close(heads.only(number)(features), expected[None])
+    logits[1].sum().backward()
+    assert heads.weight.grad[0].abs().sum() == heads.weight.grad[2].abs().sum() == 0
+
+
+def test_classifier_on_images_is_heads_on_their_embeddings():
+    model, images = Classifier(encoder(), "backbone", 2, 3).eval(), torch.randn(4, 1, 8, 8)
+    torch.testing.assert_close(model(images), model.classify(model.encoder.embed(images, "backbone")))
+
+
+@pytest.mark.parametrize("kind", ["encoder", "classifier"])
+def test_a_saved_model_comes_back_the_same_and_equal_weights_give_equal_bytes(tmp_path, kind):
+    model = (encoder(3) if kind == "encoder" else Classifier(encoder(3), "projection", 2, 5)).eval()
+    save_model(tmp_path / "a.pt", model)
+    back = load_model(tmp_path / "a.pt", type(model))
+    images = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(back(images), model(images), rtol=0, atol=0)
+    assert not back.training
+    save_model(tmp_path / "another-name.pt", back)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "another-name.pt").read_bytes()
+
+
+def test_files_that_are_not_the_model_are_told_in_one_line(tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(path, encoder())
+    whole = path.read_bytes()
+    with pytest.raises(UserError, match="expected Classifier"):
+        load_model(path, Classifier)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.pt: not the model it should be") as error:
+        load_model(path, Encoder)
+    assert "\n" not in str(error.value)
+
+
+def test_loading_never_runs_code_from_the_file(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"format": 1, "kind": "Encoder", "config": Trap()}, tmp_path / "model.pt")
+    with pytest.raises(UserError):
+        load_model(tmp_path / "model.pt", Encoder)
+    assert not (tmp_path / "sprung").exists()
