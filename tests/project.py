@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = ["download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel", "evaluate", "report"]
 
 # Small enough for a run of all nine stages in seconds. No stage is skipped and nothing is replaced.
@@ -48,7 +49,7 @@ def local_imports(module: Path) -> set[str]:
 def environment(**more: str) -> dict[str, str]:
     """The environment of a project's commands: this interpreter's folder first on the PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **more}
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", **more}
 
 
 def run(*command: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess:

@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.errors import UserError
 
-CHUNK = 4096  # images read at once where a whole split is walked through
+CHUNK = 2**22  # pixel values looked at together where a whole split is walked through: bounds the memory it takes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def write_images(folder: Path, name: str, splits: dict[str, np.ndarray], source:
     if len({shape[1:] for shape in shapes.values()}) != 1:
         raise UserError(f"{name}: splits differ in side or channels ({shapes}); bring them to one shape")
     for split, images in splits.items():
-        np.save(folder / f"{split}.npy", images)
+        # Rows must lie one after another, whatever layout the source had: they are read one by one.
+        np.save(folder / f"{split}.npy", np.ascontiguousarray(images))
     mean, std = channel_statistics(splits["train"])
     _, side, _, channels = splits["train"].shape
     meta = Meta(name, side, channels, [round(m, 6) for m in mean], [round(s, 6) for s in std], source)
@@ -65,8 +66,9 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of uint8 images (N, H, W, C), scaled to [0, 1], in chunks."""
     total = np.zeros(images.shape[-1])
     squares = np.zeros(images.shape[-1])
-    for start in range(0, len(images), CHUNK):
-        chunk = images[start : start + CHUNK].reshape(-1, images.shape[-1]) / 255.0
+    step = max(1, CHUNK // images[0].size)
+    for start in range(0, len(images), step):
+        chunk = images[start : start + step].reshape(-1, images.shape[-1]) / 255.0
         total += chunk.sum(axis=0)
         squares += np.square(chunk).sum(axis=0)
     count = images.size / images.shape[-1]

@@ -1,0 +1,116 @@
+"""dvc.yaml held to the code: imports are deps, keys read are params, labels reach the scores only."""
+
+import ast
+import importlib
+import shlex
+
+import pytest
+import yaml
+from project import PIPELINE, ROOT, STAGES, local_imports, run
+
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def files(stage, kind):
+    """The paths under `deps`, `outs`, `metrics` or `plots` of a stage."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in PIPELINE[stage].get(kind, [])]
+
+
+def produced(stage):
+    return [path for kind in ("outs", "metrics", "plots") for path in files(stage, kind)]
+
+
+def schema(stage):
+    return importlib.import_module(f"stages.{stage}").Params
+
+
+def test_the_pipeline_has_these_nine_stages_each_described():
+    assert list(PIPELINE) == STAGES
+    assert all(PIPELINE[stage]["desc"] for stage in STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_exactly_the_modules_that_a_stage_imports(stage):
+    imported = {path for path in local_imports(ROOT / "stages" / f"{stage}.py") if not path.endswith("__init__.py")}
+    assert {path for path in files(stage, "deps") if path.endswith(".py")} == imported
+
+
+def test_package_files_hold_nothing_but_a_line_of_text():
+    for path in (ROOT / "stages").rglob("__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert len(body) == 1, f"{path}: code here would be a dependency that no stage lists"
+        assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_exactly_the_blocks_that_a_stage_reads(stage):
+    assert sorted(PIPELINE[stage]["params"]) == sorted(schema(stage).model_fields)
+
+
+def test_every_key_of_params_yaml_is_claimed_and_valid():
+    claimed = set()
+    for stage in STAGES:
+        fields = schema(stage).model_fields
+        # Blocks forbid keys that they do not know, so this also finds a leaf that nobody reads.
+        schema(stage).model_validate({name: PARAMS[name] for name in fields})
+        claimed |= set(fields)
+    assert claimed == set(PARAMS)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_commands_name_every_input_and_output(stage):
+    command = shlex.split(PIPELINE[stage]["cmd"])
+    assert command[:3] == ["python", "-m", f"stages.{stage}"]
+    inputs = [path for path in files(stage, "deps") if not path.endswith(".py")]
+    assert sorted(command[4::2]) == sorted(inputs + produced(stage))
+
+
+def test_labels_reach_evaluate_and_report_only():
+    assert [stage for stage in STAGES if "data/labels" in files(stage, "deps")] == ["evaluate", "report"]
+
+
+def test_only_small_things_are_kept_out_of_the_cache():
+    """Heavy stages have cached outs only; what git tracks is listed as metrics and plots, never as outs."""
+    for stage in STAGES:
+        assert all(isinstance(entry, str) for entry in PIPELINE[stage]["outs"])
+        if stage not in ("evaluate", "report"):
+            assert not PIPELINE[stage].get("metrics")
+            assert not PIPELINE[stage].get("plots")
+
+
+def test_rooms_know_neither_stages_nor_params():
+    """Arrows point down only: a module of a room imports rooms and the error type."""
+    rooms = [path for path in (ROOT / "stages").glob("*/*.py") if path.name != "__init__.py"]
+    assert rooms
+    for path in rooms:
+        above = {name for name in local_imports(path) if name.count("/") == 1} - {"stages/errors.py"}
+        assert not above, f"{path} imports {above}"
+
+
+# Which stages an edit reruns, beside those that follow by their inputs. A line here is a promise to the researcher.
+TOUCHED = {
+    "stages/scoring/figures.py": ["report"],
+    "stages/scoring/page.py": ["report"],
+    "stages/scoring/neighbors.py": ["evaluate"],
+    "stages/scoring/matching.py": ["evaluate", "report"],
+    "stages/scoring/search.py": ["mine", "evaluate"],
+    "stages/networks/contrastive.py": ["pretext"],
+    "stages/networks/clustering.py": ["scan"],
+    "stages/networks/confident.py": ["selflabel"],
+    "stages/networks/classifier.py": ["scan", "selflabel"],
+    "stages/images/strong.py": ["scan", "selflabel"],
+    "stages/images/sources.py": ["download"],
+    "stages/training/mean_teacher.py": ["selflabel"],
+    "stages/training/loop.py": ["pretext", "scan", "selflabel"],
+    **{f"stages/{stage}.py": [stage] for stage in STAGES},
+}
+
+
+@pytest.mark.parametrize("path", TOUCHED)
+def test_an_edit_reruns_no_more_than_it_must(path):
+    assert [stage for stage in STAGES if path in files(stage, "deps")] == TOUCHED[path]
+
+
+def test_the_committed_lock_fits_the_code():
+    result = run("dvc", "repro", "--allow-missing", "--dry", cwd=ROOT)
+    assert "Running stage" not in result.stdout, f"dvc.lock is stale; run `make repro` and commit:\n{result.stdout}"

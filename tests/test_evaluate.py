@@ -1,0 +1,245 @@
+"""evaluate end to end, on results made up from the digits: with labels, without, and with everything in between."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+
+from stages import evaluate as stage
+from stages.errors import UserError
+from stages.images.store import write_images, write_labels
+
+ROOT = Path(__file__).resolve().parents[1]
+INPUTS = ("labels", "embeddings", "kmeans", "scan", "selflabel")
+OUTPUTS = {"metrics": "metrics.json", "confusion": "confusion.csv", "assignments": "assignments.csv"}
+LABEL_FREE = {"clusters_alive", "largest", "smallest", "sizes"}
+NAMES = ["zero", "one, or first", "two", 'the "three"', "4", "NA", "six $x", "<b>7</b>", "acht", "neun ü"]
+
+
+def make_results(
+    folder: Path,
+    clusters: int = 10,
+    labelled: tuple[str, ...] = ("train", "test"),
+    dead: int = 0,
+    wrong: float = 0.2,
+    train: int = 300,
+    test: int = 120,
+    colour: bool = False,
+) -> dict[str, np.ndarray]:
+    """Everything that evaluate and report read, as the stages before them would write it; returns the true classes.
+
+    The clusters are the digits modulo `clusters − dead`, a share `wrong` of them at random, so that no more than
+    `clusters − dead` are in use.
+    """
+    rng = np.random.default_rng(0)
+    digits = load_digits()
+    rows = {"train": slice(0, train), "test": slice(train, train + test)}
+    truth = {split: digits.target[part] for split, part in rows.items()}
+    for name in ("images", *INPUTS, "pretext"):
+        (folder / "data" / name).mkdir(parents=True)
+    pixels = (digits.images * 15.9).astype(np.uint8)[..., None]
+    pixels = np.concatenate([pixels, pixels // 2, 255 - pixels], axis=-1) if colour else pixels
+    write_images(folder / "data/images", "digits", {split: pixels[part] for split, part in rows.items()}, "made up")
+    write_labels(folder / "data/labels", {split: truth[split] for split in labelled}, NAMES if labelled else [])
+    vectors = (digits.data / np.linalg.norm(digits.data, axis=1, keepdims=True)).astype(np.float32)
+    alive = clusters - dead
+    for split, part in rows.items():
+        count = len(truth[split])
+        random = rng.random(count) < wrong
+        cluster = np.where(random, rng.integers(0, alive, count), truth[split] + 10 * rng.integers(0, 3, count)) % alive
+        np.save(folder / "data/embeddings" / f"{split}.npy", vectors[part])
+        np.save(folder / "data/kmeans" / f"{split}.npy", cluster.astype(np.int32))
+        for name, sharpness in (("scan", 3), ("selflabel", 8)):
+            logits = sharpness * np.eye(clusters)[cluster] + rng.random((count, clusters))
+            soft = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            np.save(folder / "data" / name / f"probabilities-{split}.npy", soft.astype(np.float16))
+    return truth
+
+
+def run_evaluate(folder: Path, knn: int = 20, sample: int = 10000, seed: int = 0) -> dict:
+    """Run the stage in this process; the metrics."""
+    params = stage.Params.model_validate({"seed": seed, "evaluate": {"knn": knn, "sample": sample}})
+    inputs = {name: folder / "data" / name for name in INPUTS}
+    outputs = {name: folder / "reports" / file for name, file in OUTPUTS.items()}
+    stage.evaluate(**inputs, **outputs, params=params)
+    return json.loads(outputs["metrics"].read_text())
+
+
+def run_stage(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess:
+    """Run a stage as DVC would."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"stages.{name}", *flags]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def read_confusion(folder: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """The classes, the columns and the numbers of confusion.csv."""
+    with (folder / "reports/confusion.csv").open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    assert header[0] == "class"
+    return [line[0] for line in lines], header[1:], np.array([line[1:] for line in lines], dtype=float)
+
+
+def numbers(value: object) -> list[float]:
+    """All floats of nested metrics."""
+    if isinstance(value, dict):
+        return [number for inner in value.values() for number in numbers(inner)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_as_a_command_with_labels(tmp_path):
+    truth = make_results(tmp_path)
+    (tmp_path / "params.yaml").write_text("seed: 0\nevaluate: {knn: 20, sample: 10000}\n")
+    flags = [part for name in INPUTS for part in (f"--{name}", f"data/{name}")]
+    flags += [part for name, file in OUTPUTS.items() for part in (f"--{name}", f"reports/{file}")]
+    done = run_stage("evaluate", tmp_path, *flags)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert all(word in done.stdout for word in ("selflabel test", "acc", "nmi", "purity_20", "knn_acc"))
+    first = {file: (tmp_path / "reports" / file).read_bytes() for file in OUTPUTS.values()}
+
+    found = json.loads(first["metrics.json"])
+    assert found["labelled"] is True
+    assert set(found["kmeans"]["test"]) == {"acc", "nmi", "ari", "ami", "recall"} | LABEL_FREE
+    soft = set(found["kmeans"]["test"]) | {"confidence", "confident", "entropy"}
+    assert set(found["scan"]["train"]) == set(found["selflabel"]["test"]) == soft
+    assert set(found["embeddings"]) == {"purity_1", "purity_5", "purity_20", "knn_acc"}
+    assert all(0 <= number <= 1 and number == round(number, 6) for number in numbers(found))
+    # The clusters are the digits themselves where they are not random, so the matching is known.
+    cluster = np.load(tmp_path / "data/selflabel/probabilities-test.npy").argmax(axis=1)
+    result = found["selflabel"]["test"]
+    assert result["acc"] == pytest.approx(np.mean(cluster == truth["test"]), abs=1e-6)
+    for digit, name in enumerate(NAMES):
+        right = np.mean(cluster[truth["test"] == digit] == digit)
+        assert result["recall"][name] == pytest.approx(right, abs=1e-6)
+    assert 0.7 < result["acc"] < 0.95
+    assert 0.7 < found["embeddings"]["purity_20"] < found["embeddings"]["purity_1"] <= 1
+
+    classes, columns, table = read_confusion(tmp_path)
+    assert classes == columns == NAMES
+    np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.diag(table), list(result["recall"].values()), atol=1e-6)
+
+    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
+    assert list(images) == ["row", "split", "cluster", "class", "confidence", "margin"]
+    assert len(images) == 420
+    of_test = images[images["split"] == "test"]
+    np.testing.assert_array_equal(of_test["row"], np.arange(120))
+    np.testing.assert_array_equal(of_test["cluster"], cluster)
+    assert of_test["class"].tolist() == [NAMES[i] for i in cluster]
+    assert (of_test["margin"] <= of_test["confidence"]).all()
+
+    run_evaluate(tmp_path)
+    assert first == {file: (tmp_path / "reports" / file).read_bytes() for file in OUTPUTS.values()}
+
+
+def test_without_labels(tmp_path, capsys):
+    make_results(tmp_path, labelled=())
+    found = run_evaluate(tmp_path)
+    assert found["labelled"] is False
+    assert set(found["kmeans"]["test"]) == LABEL_FREE
+    assert set(found["selflabel"]["train"]) == LABEL_FREE | {"confidence", "confident", "entropy"}
+    assert found["embeddings"] == {}
+    assert "no labels" in capsys.readouterr().out
+    assert read_confusion(tmp_path)[0] == []
+    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
+    assert set(images["class"]) == {""}
+    assert len(images) == 420
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_of_one_split(tmp_path, split):
+    truth = make_results(tmp_path, labelled=(split,))
+    other = {"train": "test", "test": "train"}[split]
+    found = run_evaluate(tmp_path)
+    assert found["labelled"] is True
+    assert 0.7 < found["selflabel"][split]["acc"] < 1
+    assert "acc" not in found["selflabel"][other]
+    assert set(found["embeddings"]) == ({"purity_1", "purity_5", "purity_20"} if split == "train" else set())
+    assert read_confusion(tmp_path)[2].shape == (10, 10)
+    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
+    named = images[images["split"] == other]["class"].map(NAMES.index)
+    assert np.mean(named == truth[other]) > 0.7
+
+
+def test_dead_clusters(tmp_path):
+    make_results(tmp_path, dead=3)
+    found = run_evaluate(tmp_path)["selflabel"]["test"]
+    assert found["clusters_alive"] == 7
+    assert found["smallest"] == 0
+    assert found["sizes"][7:] == [0, 0, 0]
+    assert found["acc"] < 0.7
+    assert found["entropy"] < 1
+    # Three classes found no cluster: nothing is predicted as them, and no empty cluster passes for them.
+    table = read_confusion(tmp_path)[2]
+    assert table.shape == (10, 10)
+    assert sum(table.sum(axis=0) == 0) == 3
+
+
+def test_two_clusters(tmp_path):
+    make_results(tmp_path, clusters=2)
+    found = run_evaluate(tmp_path)["selflabel"]["test"]
+    assert found["acc"] < 0.3
+    assert "majority_acc" not in found
+    assert sum(value > 0 for value in found["recall"].values()) == 2
+
+
+def test_more_clusters_than_classes(tmp_path):
+    make_results(tmp_path, clusters=30)
+    found = run_evaluate(tmp_path)["selflabel"]["test"]
+    assert found["acc"] < 0.7 < found["majority_acc"]
+    _, columns, table = read_confusion(tmp_path)
+    assert columns[:10] == NAMES
+    assert len(columns) == 30
+    assert all(name.startswith("cluster ") for name in columns[10:])
+    np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-5)
+    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
+    assert images.groupby("class")["cluster"].nunique()[NAMES].tolist() == [1] * 10
+    assert (images["class"] == "").any()
+
+
+def test_the_sample_bounds_the_search_and_the_seed_draws_it(tmp_path, monkeypatch):
+    make_results(tmp_path)
+    asked = []
+    searched = stage.purity
+    monkeypatch.setattr(stage, "purity", lambda *arguments: asked.append(arguments[2]) or searched(*arguments))
+    first = run_evaluate(tmp_path, sample=50)["embeddings"]
+    assert len(asked[0]) == len(set(asked[0])) == 50
+    assert run_evaluate(tmp_path, sample=50)["embeddings"] == first
+    assert run_evaluate(tmp_path, sample=50, seed=1)["embeddings"] != first
+
+
+def test_few_images_leave_purity_out_and_it_is_said(tmp_path, capsys):
+    make_results(tmp_path, train=20, test=10)
+    assert set(run_evaluate(tmp_path, knn=5)["embeddings"]) == {"purity_1", "purity_5", "knn_acc"}
+    assert "purity_20 left out" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"evaluate\.knn = 21.*20 images"):
+        run_evaluate(tmp_path, knn=21)
+
+
+@pytest.mark.parametrize(
+    "name", ["labels/train", "kmeans/test", "scan/probabilities-train", "selflabel/probabilities-test"]
+)
+def test_counts_that_do_not_match(tmp_path, name):
+    make_results(tmp_path)
+    path = tmp_path / "data" / f"{name}.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(UserError, match=rf"{path.parent.name} is about (119|299) images"):
+        run_evaluate(tmp_path)
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_without_a_name(tmp_path, label):
+    make_results(tmp_path)
+    path = tmp_path / "data/labels/test.npy"
+    np.save(path, np.append(np.load(path)[1:], label))
+    with pytest.raises(UserError, match=r"test\.npy has labels from .*names 10 classes"):
+        run_evaluate(tmp_path)

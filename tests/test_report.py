@@ -1,0 +1,207 @@
+"""report: the same bytes twice, a page that needs nothing but itself, and no dataset that breaks it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_evaluate import NAMES, make_results, run_evaluate, run_stage
+
+from stages import report as stage
+from stages.errors import UserError
+from stages.scoring import figures
+
+VOID = {"meta", "img", "source", "br", "link"}
+FLAGS = ("images", "labels", "pretext", "scan", "selflabel")
+WITH_LABELS = {"confusion.png", "curves.png", "prototypes.png", "scores.png"}
+
+
+class Page(HTMLParser):
+    """A page's images and text; fails on tags that do not nest."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.images, self.words = [], [], ""
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words += data
+
+
+def write_histories(folder: Path) -> None:
+    """Histories as the training stages write them: SCAN's in two phases, one with a column that the other lacks."""
+    lines = {
+        "pretext": ["epoch,lr,loss", "1,0.4,5.5"],
+        "scan": ["epoch,lr,loss,entropy,confidence", "1,0.01,-3,2.2,", "2,0.01,-4,2.1,", "1,0.001,-4.5,2.1,0.9"],
+        "selflabel": ["epoch,lr,loss,confident share", "1,0.001,0.5,0.6", "2,0.001,0.4,0.7"],
+    }
+    for stage_name, rows in lines.items():
+        (folder / "data" / stage_name / "history.csv").write_text("\n".join(rows) + "\n")
+
+
+def run_report(folder: Path, prototypes: int = 5) -> Page:
+    """Run the stage in this process; the page, checked to be well-formed and self-contained."""
+    inputs = {name: folder / "data" / name for name in FLAGS}
+    reports = folder / "reports"
+    params = stage.Params.model_validate({"report": {"prototypes": prototypes}})
+    stage.report(
+        **inputs,
+        metrics=reports / "metrics.json",
+        confusion=reports / "confusion.csv",
+        figures=reports / "figures",
+        page=reports / "index.html",
+        params=params,
+    )
+    text = (reports / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|<script|@import|url\(", text)
+    page = Page(text)
+    assert all(image["src"].startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for image in page.images)
+    return page
+
+
+def make_report(folder: Path, **results) -> Page:
+    make_results(folder, **results)
+    write_histories(folder)
+    run_evaluate(folder)
+    return run_report(folder)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    files = [folder / "reports/index.html", *(folder / "reports/figures").iterdir()]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_as_a_command_gives_the_same_bytes_again(tmp_path):
+    page = make_report(tmp_path)
+    first = outputs(tmp_path)
+    assert set(first) == WITH_LABELS | {"index.html"}
+    assert all(len(content) < 300_000 for name, content in first.items() if name.endswith("png"))
+    for name in WITH_LABELS:
+        with Image.open(tmp_path / "reports/figures" / name) as image:
+            image.load()
+            assert min(image.size) > 200
+            assert not {key for key in image.info if key != "dpi"}  # no software, no date
+    # Ten clusters with five images each, the confusion matrix, the curves.
+    assert len(page.images) == 52
+    for expected in [
+        *NAMES,
+        "Accuracy",
+        "NMI",
+        "k-means",
+        "Self-label",
+        "Among 20 neighbours",
+        "120 images in 10 groups",
+    ]:
+        assert expected in page.words
+    assert "<b>7</b>" not in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+
+    (tmp_path / "params.yaml").write_text("report: {prototypes: 5}\n")
+    flags = [part for name in FLAGS for part in (f"--{name}", f"data/{name}")]
+    flags += ["--metrics", "reports/metrics.json", "--confusion", "reports/confusion.csv"]
+    flags += ["--figures", "reports/figures", "--page", "reports/index.html"]
+    done = run_stage("report", tmp_path, *flags)
+    assert done.returncode == 0, done.stderr
+    assert outputs(tmp_path) == first
+
+
+def test_a_change_of_the_predictions_shows(tmp_path):
+    make_report(tmp_path)
+    first = outputs(tmp_path)
+    path = tmp_path / "data/selflabel/probabilities-test.npy"
+    np.save(path, np.load(path)[::-1])
+    run_evaluate(tmp_path)
+    run_report(tmp_path)
+    changed = {name for name, content in outputs(tmp_path).items() if content != first[name]}
+    assert changed == {"confusion.png", "prototypes.png", "scores.png", "index.html"}
+
+
+def test_without_labels_in_colour(tmp_path):
+    page = make_report(tmp_path, labelled=(), colour=True)
+    assert set(outputs(tmp_path)) == {"curves.png", "prototypes.png", "index.html"}
+    assert len(page.images) == 51
+    assert "There are no labels" in page.words
+    assert "Accuracy" not in page.words
+    assert "cluster 3" in page.words
+    assert not any("title" in image or "wrong" in image.get("class", "") for image in page.images)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_of_one_split_name_the_groups(tmp_path, split):
+    page = make_report(tmp_path, labelled=(split,))
+    assert set(outputs(tmp_path)) == WITH_LABELS | {"index.html"}
+    assert "acht" in page.words
+    assert any("title" in image for image in page.images) == (split == "test")
+
+
+def test_dead_clusters_are_named_and_not_shown(tmp_path):
+    page = make_report(tmp_path, dead=3)
+    assert "120 images in 7 groups" in page.words
+    assert "Without test images: cluster 7, 8, 9." in page.words
+    assert len(page.images) == 37
+
+
+def test_two_clusters(tmp_path):
+    assert len(make_report(tmp_path, clusters=2).images) == 12
+
+
+def test_many_more_clusters_than_classes(tmp_path):
+    page = make_report(tmp_path, clusters=60, dead=2)
+    assert "Majority accuracy" in page.words
+    assert len(outputs(tmp_path)["prototypes.png"]) < 300_000
+
+
+def groups_of(results: Path, count: int) -> list[figures.Group]:
+    return stage.describe(results / "data/images", results / "data/labels", results / "data/selflabel", count)
+
+
+def test_groups_hold_their_most_confident_images_and_mark_the_wrong_ones(tmp_path):
+    truth = make_results(tmp_path)["test"]
+    probabilities = np.load(tmp_path / "data/selflabel/probabilities-test.npy")
+    pixels = np.load(tmp_path / "data/images/test.npy")
+    cluster = probabilities.argmax(axis=1)
+    groups = groups_of(tmp_path, 4)
+    assert [group.name for group in groups] == NAMES
+    for group in groups:
+        members = np.flatnonzero(cluster == group.number)
+        best = sorted(members, key=lambda row: (-probabilities[row].max(), row))[:4]
+        np.testing.assert_array_equal(group.images, pixels[best])
+        assert group.truths == [NAMES[truth[row]] for row in best]
+        assert group.wrong == [bool(truth[row] != group.number) for row in best]
+        assert group.size == len(members)
+    assert any(any(group.wrong) for group in groups)
+
+
+def test_images_and_predictions_that_do_not_match(tmp_path):
+    make_results(tmp_path)
+    path = tmp_path / "data/images/test.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(UserError, match=r"119 images.*120"):
+        groups_of(tmp_path, 4)
+
+
+def test_photographs_stay_small_enough_for_git():
+    noise = np.random.default_rng(0).integers(0, 256, (12, 96, 96, 3), dtype=np.uint8)
+    group = figures.Group(0, "noise", "", 12, 1.0, noise, ["noise"] * 12, [True] * 12)
+    png = figures.prototypes([group] * 10)
+    assert len(png) <= figures.LIMIT
+    assert png == figures.prototypes([group] * 10)
+
+
+def test_confusion_of_a_thousand_classes():
+    names = [f"class {i}" for i in range(1000)]
+    png = figures.confusion(np.eye(1000), names, names)
+    assert png.startswith(b"\x89PNG")
+    assert len(png) < 300_000
