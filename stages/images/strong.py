@@ -6,7 +6,8 @@ tensors on any device: every round sorts the batch by operation and treats each 
 operations images are uint8, as in Pillow, which rounds after each one.
 
 All draws come from a CPU generator and apart from their use: the same seed gives the same views on every device, and
-several processes can each take their slice of one draw for the global batch.
+several processes can each take their slice of one draw for the global batch. Small images cost less the more of them
+are made in one call.
 """
 
 from collections.abc import Callable
@@ -35,9 +36,9 @@ class Draws(NamedTuple):
     flip: Tensor  # (n,) bool
     shift: Tensor  # (n, 2) int64, the crop's place in x and y, -padding … padding
     operation: Tensor  # (n, k) int64, places in OPERATIONS
-    magnitude: Tensor  # (n, k) float64, within the range of the operation beside it
+    magnitude: Tensor  # (n, k) float32, within the range of the operation beside it
     side: Tensor  # (n,) int64, the hole's side, 1 … cutout; 0 for none
-    centre: Tensor  # (n, 2) float64, the hole's centre in x and y, as a share of the image's width and height
+    centre: Tensor  # (n, 2) float32, the hole's centre in x and y, as a share of the image's width and height
 
     def slice(self, start: int, stop: int) -> "Draws":
         """The draws of images start … stop-1: the share of one process in a global batch."""
@@ -61,7 +62,7 @@ class StrongViews:
         s = self.settings
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(n, *shape, generator=generator, dtype=torch.float64)
+            return torch.rand(n, *shape, generator=generator)
 
         def whole(low: int, high: int, *shape: int) -> Tensor:
             return torch.randint(low, high + 1, (n, *shape), generator=generator)
@@ -69,7 +70,7 @@ class StrongViews:
         flip = uniform() < s.flip
         shift = whole(-s.padding, s.padding, 2)
         operation = whole(0, len(OPERATIONS) - 1, s.operations)
-        low, high = torch.tensor([bounds for _, *bounds in OPERATIONS.values()], dtype=torch.float64).T
+        low, high = torch.tensor([bounds for _, *bounds in OPERATIONS.values()]).T
         magnitude = torch.lerp(low[operation], high[operation], uniform(s.operations))
         return Draws(flip, shift, operation, magnitude, whole(min(1, s.cutout), s.cutout), uniform(2))
 
@@ -87,29 +88,30 @@ class StrongViews:
 def apply(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
     """To each image its own operations, one after the other, at its own magnitudes.
 
-    images uint8 (B, C, H, W); operation int64 (B, k), places in OPERATIONS; magnitude float64 (B, k); both on the CPU,
+    images uint8 (B, C, H, W); operation int64 (B, k), places in OPERATIONS; magnitude float32 (B, k); both on the CPU,
     where grouping by operation costs the device no wait. Returns a new uint8 tensor.
     """
-    # Round by round the batch is rearranged so that equal operations lie together; all that depends on the draws
-    # alone is done once for all rounds, as for small images the number of calls counts more than their size.
+    # Round by round the batch is rearranged so that equal operations lie together. What depends on the draws alone is
+    # done once for all rounds: with small images it is the number of calls that costs.
     order = operation.T.argsort(dim=1, stable=True)  # (k, B)
     operation, magnitude = operation.T.gather(1, order), magnitude.T.gather(1, order)
-    counts = F.one_hot(operation, len(OPERATIONS)).sum(1).tolist()
+    # The movements, last in OPERATIONS, differ only in their maps and share one group.
+    counts = F.one_hot(operation.clamp(max=MOVES), MOVES + 1).sum(1).tolist()
     maps = affine_maps(operation, magnitude, *images.shape[-2:]).to(images.device)
+    magnitude = magnitude.to(images.device)
     back = order.argsort(dim=1)
-    first, *others, last = torch.cat([order[:1], back[:-1].gather(1, order[1:]), back[-1:]]).to(images.device)
-    for step, counts, magnitude, maps in zip([first, *others], counts, magnitude, maps):
-        # The movements, last in OPERATIONS, differ only in their numbers and share one group.
-        counts = [*counts[:MOVES], sum(counts[MOVES:])]
-        *groups, moved = images.index_select(0, step).split(counts)
-        todo = zip(groups, OPERATIONS.values(), magnitude.split(counts))
-        done = [function(group, m) for group, (function, _, _), m in todo if len(group)]
-        images = torch.cat([*done, affine(moved, maps[len(maps) - len(moved) :])])
-    return images.index_select(0, last)
+    steps = torch.cat([order[:1], back[:-1].gather(1, order[1:]), back[-1:]]).to(images.device)
+    functions = [function for function, _, _ in OPERATIONS.values()]
+    for i, count in enumerate(counts):
+        *groups, moved = images.index_select(0, steps[i]).split(count)
+        todo = zip(count, functions, groups, magnitude[i].split(count))
+        done = [function(group, m) for n, function, group, m in todo if n]
+        images = torch.cat([*done, affine(moved, maps[i, len(order[i]) - len(moved) :])])
+    return images.index_select(0, steps[-1])
 
 
-# The operations. Each takes images, uint8 (B, C, H, W) with C = 1 or 3, and one magnitude per image, float (B,), best
-# left on the CPU; it returns uint8 of the same shape and never writes into its input.
+# The operations. Each takes images, uint8 (B, C, H, W) with C = 1 or 3, and one magnitude per image, float32 (B,) on
+# the images' device; it returns uint8 of the same shape and never writes into its input.
 
 
 def identity(images: Tensor, magnitude: Tensor) -> Tensor:
@@ -126,27 +128,26 @@ def autocontrast(images: Tensor, magnitude: Tensor) -> Tensor:
     flat = low == high  # stays as it is
     low, span = low.masked_fill_(flat, 0).to(real), (high - low).masked_fill_(flat, 255).to(real)
     scale = torch.full_like(span, 255).div_(span)
-    table = torch.arange(256, dtype=real, device=images.device).mul(scale).sub_(low * scale)
-    return _to_bytes(table.squeeze(2)).gather(2, images.flatten(2).long()).view_as(images)
+    return _to_bytes(images.to(real).mul_(scale).sub_(low * scale))
 
 
 def equalize(images: Tensor, magnitude: Tensor) -> Tensor:
     """Spread each channel's values so that all occur about equally often; there is no magnitude."""
-    values = images.flatten(2).long()
+    values = images.flatten(2).long()  # (B, C, H·W)
     ones = torch.ones_like(values, dtype=torch.int32)
     counts = ones.new_zeros(*values.shape[:2], 256).scatter_add_(2, values, ones)
-    # A value becomes the number of pixels below it in steps of a 255th of all, those of the lightest value left out.
-    lightest = counts.gather(2, images.flatten(2).amax(2, keepdim=True).long())
-    step = ((values.shape[2] - lightest) // 255).float()
+    # A value becomes the number of pixels below it, in steps of a 255th of all but those of the lightest value.
     below = counts.cumsum(2, dtype=torch.int32).sub_(counts).float()
-    table = below.add_((step / 2).floor_()).div_(step.clamp(min=1)).clamp_(max=255)
+    step = (below * (counts > 0)).amax(2, keepdim=True).div_(255).floor_()
+    table = (below + step / 2).div_(step.clamp(min=1)).clamp_(max=255)
+    # Without a whole step (one value, few pixels) the channel stays as it is.
     table = torch.where(step > 0, table, torch.arange(256.0, device=images.device))
     return _to_bytes(table).gather(2, values).view_as(images)
 
 
 def solarize(images: Tensor, magnitude: Tensor) -> Tensor:
     """Invert the values from the magnitude upwards; 0 inverts all, 256 none."""
-    above = images.short() >= _column(magnitude.ceil().short(), images)
+    above = images.float() >= _column(magnitude)
     return images ^ above.view(torch.uint8).neg_()  # a byte of ones flips every bit: 255 - value
 
 
@@ -169,26 +170,28 @@ def contrast(images: Tensor, magnitude: Tensor) -> Tensor:
 
 def brightness(images: Tensor, magnitude: Tensor) -> Tensor:
     """Mix with black: 0 is black, 1 the image."""
-    return _to_bytes(images.float().mul_(_column(magnitude.float(), images)))
+    return _to_bytes(images.float().mul_(_column(magnitude)))
 
 
 def sharpness(images: Tensor, magnitude: Tensor) -> Tensor:
     """Mix with a smoothed image: 0 is smooth, 1 the image. The border, where no 3 × 3 pixels fit, stays as it is."""
     width = images.shape[3]
     pixels = images.float()
-    rows = pixels[..., :-2, :] + pixels[..., 1:-1, :] + pixels[..., 2:, :]
-    # Sums along rows run over the lines' ends: the flat images are faster, and the wrong sums lie on the border.
-    rows, pixels = rows.flatten(2), pixels.flatten(2)[..., width + 1 : -width - 1]
+    rows = (pixels[:, :, :-2] + pixels[:, :, 1:-1]).add_(pixels[:, :, 2:]).flatten(2)
+    # Along the rows the flat image is fastest; sums that run over a line's end land on the border.
+    inner = slice(width + 1, -width - 1)
+    pixels = pixels.flatten(2)[..., inner]
     total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(pixels, alpha=4)  # the middle weighs 5
     result = images.clone()
-    result.flatten(2)[..., width + 1 : -width - 1] = _mix(total.div_(13).round_(), pixels, magnitude)
+    result.flatten(2)[..., inner] = _mix(total.div_(13).round_(), pixels, magnitude)
     result[..., 0], result[..., -1] = images[..., 0], images[..., -1]
     return result
 
 
 def posterize(images: Tensor, magnitude: Tensor) -> Tensor:
     """Keep the magnitude's whole number of highest bits, the others become 0."""
-    return images & _column(256 - 2 ** (8 - magnitude.floor()), images).to(torch.uint8)
+    dropped = 8 - _column(magnitude).to(torch.uint8)
+    return images.bitwise_right_shift(dropped).bitwise_left_shift_(dropped)
 
 
 def rotate(images: Tensor, magnitude: Tensor) -> Tensor:
@@ -242,30 +245,37 @@ def flip_and_shift(images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
     Images are uint8 (B, C, H, W); what the window takes in from outside is black, as in a crop after padding.
     """
     height, width = images.shape[-2:]
-    column, row = torch.arange(width) + shift[:, :1], torch.arange(height) + shift[:, 1:]
-    column = torch.where(flip[:, None], width - 1 - column, column)
-    column, row = (column + 1)[:, None, :], (row + 1)[:, :, None]
-    return _pick(images, row.to(images.device), column.to(images.device))
+    column, row = torch.arange(1, width + 1) + shift[:, :1], torch.arange(1, height + 1) + shift[:, 1:]
+    column = torch.where(flip[:, None], width + 1 - column, column)
+    return _pick(images, row.to(images.device)[:, :, None], column.to(images.device)[:, None, :])
 
 
 def affine_maps(operation: Tensor, magnitude: Tensor, height: int, width: int) -> Tensor:
     """The maps of movements, in fixed point with 16 bits of fraction, as Pillow has them.
 
-    operation int64, places in OPERATIONS, and magnitude float64, both of any one shape (…); returns int32 (…, 2, 3):
-    what is to be seen at column x and row y, counted from 0, lies at m[0] · (x, y, 1) and m[1] · (x, y, 1). Operations
-    that do not move get the map that changes nothing.
+    operation int64, places in OPERATIONS, and magnitude, both of any one shape (…) and on the CPU; returns int32
+    (…, 2, 3): what is to be seen at column x and row y lies at column m[0] · (x, y, 1) and row m[1] · (x, y, 1).
+    Operations that do not move get the map that changes nothing.
     """
-    amounts = magnitude.new_zeros(*magnitude.shape, len(OPERATIONS)).scatter_(
-        -1, operation[..., None], magnitude[..., None]
-    )
+    amounts = torch.zeros(*magnitude.shape, len(OPERATIONS), dtype=torch.float64)
+    amounts = amounts.scatter_(-1, operation[..., None], magnitude.double()[..., None])
     angle, shear_x, shear_y, x, y = amounts[..., MOVES:].unbind(-1)
     cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
-    # Of the coordinates in which the image's middle stays where it is under a turn, its top left corner under a shear.
     across = [cos, shear_x - sin, x * width + ((1 - cos) * width + sin * height) / 2]
     down = [shear_y + sin, cos, y * height + ((1 - cos) * height - sin * width) / 2]
     maps = torch.stack(across + down, dim=-1).unflatten(-1, (2, 3))
     maps[..., 2] += (maps[..., 0] + maps[..., 1]) / 2  # pixels are taken at their middles
     return maps.mul_(65536).add_(0.5).floor_().to(torch.int32)
+
+
+def affine(images: Tensor, maps: Tensor) -> Tensor:
+    """Each image, uint8 (B, C, H, W), by its map of `affine_maps` (B, 2, 3): the nearest pixel, black outside."""
+    height, width = images.shape[-2:]
+    by_x, by_y, offset = maps.permute(2, 1, 0)[..., None, None]  # each (2, B, 1, 1)
+    x, y = (torch.arange(length, dtype=torch.int32, device=images.device) for length in (width, height))
+    offset = offset + 65536  # places are counted from 1
+    column, row = (by_x * x + (by_y * y[:, None] + offset)).bitwise_right_shift_(16)
+    return _pick(images, row, column)
 
 
 def cut(pixels: Tensor, side: Tensor, centre: Tensor) -> Tensor:
@@ -286,28 +296,17 @@ def cut(pixels: Tensor, side: Tensor, centre: Tensor) -> Tensor:
     return pixels.mul_((rows[:, None, :, None] | columns[:, None, None, :]).to(pixels.dtype))
 
 
-def affine(images: Tensor, maps: Tensor) -> Tensor:
-    """Each image, uint8 (B, C, H, W), by its map of `affine_maps` (B, 2, 3): the nearest pixel, black outside."""
-    height, width = images.shape[-2:]
-    by_x, by_y, offset = maps.permute(2, 1, 0)[..., None, None]  # each (2, B, 1, 1)
-    x, y = (torch.arange(length, dtype=torch.int32, device=images.device) for length in (width, height))
-    offset = offset + 65536
-    column, row = (by_x * x + (by_y * y[:, None] + offset)).bitwise_right_shift_(16)
-    return _pick(images, row, column)
-
-
 def _move(images: Tensor, name: str, magnitude: Tensor) -> Tensor:
     operation = torch.full(magnitude.shape, list(OPERATIONS).index(name))
-    return affine(images, affine_maps(operation, magnitude, *images.shape[-2:]).to(images.device))
+    return affine(images, affine_maps(operation, magnitude.cpu(), *images.shape[-2:]).to(images.device))
 
 
 def _pick(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """The pixels at the given places, whole numbers that broadcast to (B, H, W), counted from 1; black outside.
+    """The pixels at the given rows and columns, whole numbers counted from 1 that broadcast to (B, H, W).
 
-    May write into row and column.
+    Places outside are black: they are clamped to a black pixel around the image. Writes into row and column.
     """
     height, width = images.shape[-2:]
-    # All places outside are clamped to a black pixel around the image.
     index = torch.add(column.clamp_(0, width + 1), row.clamp_(0, height + 1), alpha=width + 2).long()
     index = index.flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return F.pad(images, (1, 1, 1, 1)).flatten(2).gather(2, index).view_as(images)
@@ -318,7 +317,7 @@ def _mix(degenerate: Tensor, pixels: Tensor, share: Tensor) -> Tensor:
 
     Both hold whole numbers in float32; returns uint8.
     """
-    return _to_bytes(pixels.sub_(degenerate).mul_(_column(share.float(), pixels)).add_(degenerate))
+    return _to_bytes(pixels.sub_(degenerate).mul_(_column(share, pixels.ndim)).add_(degenerate))
 
 
 def _grey(pixels: Tensor) -> Tensor:
@@ -335,6 +334,6 @@ def _to_bytes(values: Tensor) -> Tensor:
     return values.to(torch.int32).to(torch.uint8)
 
 
-def _column(values: Tensor, images: Tensor) -> Tensor:
-    """One value per image (B,), shaped and placed to broadcast against images (B, …)."""
-    return values.to(images.device).view(-1, *[1] * (images.ndim - 1))
+def _column(values: Tensor, dimensions: int = 4) -> Tensor:
+    """One value per image (B,), to be broadcast against images (B, …)."""
+    return values.view(-1, *[1] * (dimensions - 1))

@@ -164,7 +164,7 @@ def curves(histories: dict[str, pd.DataFrame], theme: Theme) -> Figure:
         for stage, history in histories.items()
     }
     width = max(1, *(len(names) for names in terms.values()))
-    wide, high, gap = 2.25 * width + 0.2, 1.75 * len(histories) + 0.3, 0.5  # inches
+    wide, high, gap = 2.25 * width + 0.2, 1.75 * len(histories) + 0.3, 0.55  # inches
     figure = Figure(figsize=(wide, high))
     edges = {"left": gap / wide, "right": 1 - 0.1 / wide, "bottom": 0.45 / high, "top": 1 - 0.3 / high}
     panels = figure.subplots(
@@ -189,6 +189,8 @@ def curves(histories: dict[str, pd.DataFrame], theme: Theme) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_formatter("{x:.3g}")
+            if history[name].nunique() == 1:  # room around a constant invites ticks with many digits
+                axes.set_yticks(history[name].dropna().unique())
             axes.tick_params(length=0, labelsize=7.5)
             axes.set_title(short(f"{stage} · {name}", 32))
         for axes in row[len(terms[stage]) :]:

@@ -71,7 +71,10 @@ summary { cursor: pointer; color: var(--accent); padding: .4rem 0; }
 .figure { overflow-x: auto; margin: .6rem 0; }
 .figure img { display: block; max-width: 100%; height: auto; }
 @media (max-width: 34rem) { main { padding-top: 1.2rem; } .tiles { grid-template-columns: repeat(6, 1fr); }
-  .figure img { min-width: 30rem; } th, td { padding-inline: .25rem; font-size: .92rem; } }
+  .figure img { min-width: 40rem; }
+  .models tr { display: grid; grid-template-columns: repeat(3, 1fr); border-bottom: 1px solid var(--line); }
+  .models th, .models td { border: 0; text-align: left; padding: .15rem 0; }
+  .models th:first-child { grid-column: 1 / -1; } }
 """
 
 
@@ -96,10 +99,11 @@ def page(name: str, metrics: dict, groups: list[Group], figures: dict[str, tuple
         _embeddings(metrics["embeddings"]),
     ]
     if "confusion" in figures:
+        split = "test" if "acc" in metrics["selflabel"]["test"] else "train"
         sections += [
             "<h2>Which classes are mistaken for which</h2>",
-            "<p class=faint>Each row is a true class and sums to 100%; each column is a cluster under the name "
-            "of the class it is matched with. Off the diagonal are mistakes.</p>",
+            f"<p class=faint>Self-label on {split} images. Each row is a true class and sums to 100%; each column is a "
+            "cluster under the name of the class it is matched with. Off the diagonal are mistakes.</p>",
             _picture("confusion matrix", *figures["confusion"]),
         ]
     sections += [
@@ -142,7 +146,8 @@ def _models(metrics: dict, split: str) -> str:
             cells = "".join(f"<td>{_number(key, value)}</td>" for value in values)
             rows.append(f"<tr><th scope=row>{title}<small>{meaning}</small></th>{cells}</tr>")
     heads = "".join(f"<th scope=col>{title}</th>" for _, title in MODELS)
-    return f"<table><thead><tr><th>{split} images</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    head = f"<thead><tr><th>{split} images</th>{heads}</tr></thead>"
+    return f"<table class=models>{head}<tbody>{''.join(rows)}</tbody></table>"
 
 
 def _embeddings(found: dict[str, float]) -> str:
@@ -190,7 +195,7 @@ def _groups(groups: list[Group], labelled: bool) -> str:
             f"<div class=tiles>{''.join(tiles)}</div></section>"
         )
     if len(alive) > GROUPS:
-        parts.append(f"<p class=faint>{len(alive) - GROUPS} smaller groups are not shown.</p>")
+        parts.append(f"<p class=faint>{len(alive) - GROUPS} more groups are not shown.</p>")
     empty = [str(group.number) for group in groups if not group.size]
     if empty:
         parts.append(f"<p class=faint>Without test images: cluster {', '.join(empty)}.</p>")

@@ -29,7 +29,7 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(images)
-        elif time.monotonic() - self.shown >= PLAIN_INTERVAL:
+        elif time.monotonic() - self.shown >= PLAIN_INTERVAL and self.done < self.total:
             self.shown = time.monotonic()
             self._line(note)
 
