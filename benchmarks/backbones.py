@@ -1,0 +1,114 @@
+"""Neighbour quality per second: which small network to train on two cores. `python -m benchmarks.backbones`
+
+Every candidate gets the same seconds of SimCLR training on data/images (run `dvc repro download` first), then the
+purity of neighbours is measured among 10,000 training images. Writes reports/backbones.csv.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, conv1x1
+
+from stages.images.loading import load
+from stages.images.store import read_images, read_labels, read_meta
+from stages.images.views import PlainView, SimCLRViews
+from stages.networks.backbones import BACKBONES, Backbone, build_backbone
+from stages.networks.contrastive import nt_xent
+from stages.networks.encoder import ProjectionHead
+from stages.params import read
+from stages.pretext import Params
+from stages.scoring.neighbors import purity
+from stages.training.devices import device, mixed_precision
+from stages.training.loop import Plan, batches, learning_rate, set_lr
+
+
+def residual(widths: list[int], blocks: list[int], stride: int):
+    """A residual network like `small`: a 3 × 3 stem of that stride, then so many basic blocks of each width."""
+
+    def build(channels: int) -> Backbone:
+        width = widths[0]
+        layers = [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        for level, (wider, count) in enumerate(zip(widths, blocks, strict=True)):
+            for number in range(count):
+                step = 2 if level and not number else 1
+                change = step > 1 or width != wider
+                shortcut = nn.Sequential(conv1x1(width, wider, step), nn.BatchNorm2d(wider)) if change else None
+                layers.append(BasicBlock(width, wider, step, shortcut))
+                width = wider
+        return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), dim=width)
+
+    return build
+
+
+CANDIDATES = {
+    "small: 32-64-128, stem stride 2": BACKBONES["small"],
+    "half as wide: 16-32-64, stem stride 2": residual([16, 32, 64], [0, 1, 1], 2),
+    "a block more: 32-64-128, stem stride 2": residual([32, 64, 128], [1, 1, 1], 2),
+    "twice as wide: 64-128-256, stem stride 2": residual([64, 128, 256], [0, 1, 1], 2),
+    "finer: 16-32-64-128, stem stride 1": residual([16, 32, 64, 128], [0, 1, 1, 1], 1),
+    "ResNet-18, CIFAR stem": BACKBONES["resnet18-cifar"],
+}
+
+
+def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, params: Params, meta) -> dict:
+    """Train one candidate for so many seconds; images per second and purity at 1, 5 and 20 of its backbone features."""
+    p = params.pretext
+    torch.manual_seed(params.seed)
+    BACKBONES["candidate"] = CANDIDATES[name]
+    backbone = build_backbone("candidate", meta.channels)
+    encoder = nn.Sequential(backbone, ProjectionHead(backbone.dim, p.projection_dim)).to(device()).train()
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=p.lr, momentum=p.momentum, weight_decay=p.weight_decay)
+    views = SimCLRViews(params.views, meta.mean, meta.std)
+    plan = Plan(epochs=1, batch_size=p.batch_size, lr=p.lr, warmup_epochs=0.06)
+    seen, epoch, start = 0, 0, time.monotonic()
+    while (elapsed := time.monotonic() - start) < seconds:
+        for index, generator in batches(len(images), p.batch_size, params.seed, epoch):
+            if (elapsed := time.monotonic() - start) >= seconds:
+                break
+            set_lr(optimizer, learning_rate(plan, elapsed / seconds))
+            batch = load(images, index, device())
+            pair = torch.cat([views(batch, views.draw(len(index), generator)) for _ in range(2)])
+            with mixed_precision():
+                loss = nt_xent(*encoder(pair).chunk(2), p.temperature)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            seen += len(index)
+        epoch += 1
+
+    # Only a sample is embedded, as the largest candidate takes minutes for all.
+    sample = np.sort(np.random.default_rng(params.seed).permutation(len(images))[:10_000])
+    plain, rows = PlainView(meta.mean, meta.std), []
+    backbone.eval()
+    with torch.inference_mode(), mixed_precision():
+        for part in np.array_split(sample, 40):
+            features = backbone(plain(load(images, part, device())))
+            rows.append(nn.functional.normalize(features.float()).cpu().numpy())
+    found = purity(np.concatenate(rows), labels[sample], np.arange(len(sample)), (1, 5, 20))
+    weights = sum(parameter.numel() for parameter in backbone.parameters())
+    scores = {f"purity_{k}": round(value, 4) for k, value in found.items()}
+    return {"backbone": name, "weights": weights, "images_per_second": round(seen / elapsed), **scores}
+
+
+def main() -> None:
+    """Measure every candidate in turn; print the table and write it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.backbones", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=100.0, help="training time of each candidate; default 100")
+    parser.add_argument("--out", type=Path, default=Path("reports/backbones.csv"))
+    arguments = parser.parse_args()
+    params, folder = read(Params, Path("params.yaml")), Path("data/images")
+    images, labels = read_images(folder, "train"), read_labels(Path("data/labels"))[0]["train"]
+    table = []
+    for name in CANDIDATES:
+        table.append(measure(name, arguments.seconds, images, labels, params, read_meta(folder)))
+        print(table[-1], flush=True)
+    pd.DataFrame(table).to_csv(arguments.out, index=False)
+
+
+if __name__ == "__main__":
+    main()
