@@ -1,7 +1,8 @@
 """Neighbour quality per second: which small network to train on two cores. `python -m benchmarks.backbones`
 
 Every candidate gets the same seconds of SimCLR training on data/images (run `dvc repro download` first), then the
-purity of neighbours is measured among 10,000 training images. Writes reports/backbones.csv.
+purity of neighbours is measured among 10,000 training images; the best two get four times as long. Writes
+reports/backbones.csv.
 """
 
 import argparse
@@ -92,22 +93,35 @@ def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, p
     found = purity(np.concatenate(rows), labels[sample], np.arange(len(sample)), (1, 5, 20))
     weights = sum(parameter.numel() for parameter in backbone.parameters())
     scores = {f"purity_{k}": round(value, 4) for k, value in found.items()}
-    return {"backbone": name, "weights": weights, "images_per_second": round(seen / elapsed), **scores}
+    return {
+        "backbone": name,
+        "seconds": seconds,
+        "weights": weights,
+        "images_per_second": round(seen / elapsed),
+        **scores,
+    }
 
 
 def main() -> None:
-    """Measure every candidate in turn; print the table and write it."""
+    """Measure every candidate in turn, then the best two for four times as long; write a row after each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backbones", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=100.0, help="training time of each candidate; default 100")
     parser.add_argument("--out", type=Path, default=Path("reports/backbones.csv"))
     arguments = parser.parse_args()
     params, folder = read(Params, Path("params.yaml")), Path("data/images")
     images, labels = read_images(folder, "train"), read_labels(Path("data/labels"))[0]["train"]
-    table = []
-    for name in CANDIDATES:
-        table.append(measure(name, arguments.seconds, images, labels, params, read_meta(folder)))
+    table: list[dict] = []
+
+    def row(name: str, seconds: float) -> None:
+        table.append(measure(name, seconds, images, labels, params, read_meta(folder)))
         print(table[-1], flush=True)
-    pd.DataFrame(table).to_csv(arguments.out, index=False)
+        pd.DataFrame(table).to_csv(arguments.out, index=False)
+
+    for name in CANDIDATES:
+        row(name, arguments.seconds)
+    # What is best after a minute need not be after the time that the pipeline takes.
+    for best in sorted(table, key=lambda found: -found["purity_20"])[:2]:
+        row(best["backbone"], 4 * arguments.seconds)
 
 
 if __name__ == "__main__":
