@@ -162,7 +162,13 @@ def test_a_wrong_params_file_starts_nothing(tmp_path, monkeypatch):
 
 def test_interrupted_from_the_keyboard(script, environment, tmp_path):
     with subprocess.Popen(
-        script("time.sleep(120)"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        script("time.sleep(120)"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background hands down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
