@@ -212,6 +212,14 @@ def test_magnitudes_cover_their_range_uniformly(name):
         assert (share - 0.2).abs().max() < 0.03
 
 
+def test_magnitudes_of_one_image_are_independent():
+    draws = make(operations=2).draw(20_000, seeded())
+    low, high = torch.tensor([bounds for _, *bounds in OPERATIONS.values()]).T
+    ranged = (high > low)[draws.operation].all(1)
+    share = ((draws.magnitude - low[draws.operation]) / (high - low)[draws.operation])[ranged]
+    assert torch.corrcoef(share.T)[0, 1].abs() < 0.04
+
+
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [("rotate", -30, 30), ("solarize", 0, 256), ("posterize", 4, 8), ("sharpness", 0.05, 0.95), ("shear_y", -0.1, 0.1)],
