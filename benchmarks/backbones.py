@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
-from stages.images.loading import load
+from stages.images.loading import Images
 from stages.images.store import read_images, read_labels, read_meta
 from stages.images.views import PlainView, SimCLRViews
 from stages.networks.backbones import BACKBONES, Backbone, build_backbone
@@ -66,13 +66,14 @@ def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, p
     optimizer = torch.optim.SGD(encoder.parameters(), lr=p.lr, momentum=p.momentum, weight_decay=p.weight_decay)
     views = SimCLRViews(params.views, meta.mean, meta.std)
     plan = Plan(epochs=1, batch_size=p.batch_size, lr=p.lr, warmup_epochs=0.06)
+    rows = Images(images, device())
     seen, epoch, start = 0, 0, time.monotonic()
     while (elapsed := time.monotonic() - start) < seconds:
         for index, generator in batches(len(images), p.batch_size, params.seed, epoch):
             if (elapsed := time.monotonic() - start) >= seconds:
                 break
             set_lr(optimizer, learning_rate(plan, elapsed / seconds))
-            batch = load(images, index, device())
+            batch = rows(index)
             pair = torch.cat([views(batch, views.draw(len(index), generator)) for _ in range(2)])
             with mixed_precision():
                 loss = nt_xent(*encoder(pair).chunk(2), p.temperature)
@@ -84,13 +85,13 @@ def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, p
 
     # Only a sample is embedded, as the largest candidate takes minutes for all.
     sample = np.sort(np.random.default_rng(params.seed).permutation(len(images))[:10_000])
-    plain, rows = PlainView(meta.mean, meta.std), []
+    plain, vectors = PlainView(meta.mean, meta.std), []
     backbone.eval()
     with torch.inference_mode(), mixed_precision():
         for part in np.array_split(sample, 40):
-            features = backbone(plain(load(images, part, device())))
-            rows.append(nn.functional.normalize(features.float()).cpu().numpy())
-    found = purity(np.concatenate(rows), labels[sample], np.arange(len(sample)), (1, 5, 20))
+            features = backbone(plain(rows(part)))
+            vectors.append(nn.functional.normalize(features.float()).cpu().numpy())
+    found = purity(np.concatenate(vectors), labels[sample], np.arange(len(sample)), (1, 5, 20))
     weights = sum(parameter.numel() for parameter in backbone.parameters())
     scores = {f"purity_{k}": round(value, 4) for k, value in found.items()}
     return {

@@ -8,6 +8,7 @@ import inspect
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ from stages.params import read
 SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 
 
-def run(stage: Callable) -> None:
-    """Run `stage` from the command line.
+def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda call: call()) -> None:
+    """Run `stage` from the command line, its call made by `within` (say, in several processes).
 
     Every parameter annotated `Path` becomes a required flag (`out` → `--out`; one with a default is optional); the
     parameter `params` is read from `--params` (params.yaml) against its annotation, a pydantic model. A UserError ends
@@ -44,9 +45,10 @@ def run(stage: Callable) -> None:
     try:
         if schema is not None:
             arguments["params"] = read(schema, arguments["params"])
-        stage(**arguments)
+        within(lambda: stage(**arguments))
     except UserError as error:
-        sys.exit(f"{stage.__name__}: {error}")
+        # Of several processes (torchrun) all meet the same error, and one says it.
+        sys.exit(f"{stage.__name__}: {error}" if _first() else 1)
     except FileNotFoundError as error:
         sys.exit(f"{stage.__name__}: {error.filename}: no such file; run the stages before this one (dvc repro does)")
     except KeyboardInterrupt:
@@ -58,8 +60,13 @@ def output_folder(out: Path) -> Iterator[Path]:
     """A scratch folder that becomes `out` when the block ends well, and vanishes when it does not.
 
     What stood at `out` before is replaced. The scratch folder lies beside `out` (`<out>.partial`, ignored by git and
-    DVC), so the last step is a rename; one that a killed run left behind is cleared.
+    DVC), so the last step is a rename; one that a killed run left behind is cleared. Of several processes (torchrun)
+    only the first one writes there, what the others write goes nowhere.
     """
+    if not _first():
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere)
+        return
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -130,15 +137,21 @@ def _stop_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def _first() -> bool:
+    """Whether this is the only process of its stage, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _lineage() -> list[int]:
     """The process ids from the parent up to the first one that is no shell: under DVC, that one is DVC.
 
-    Some shells (Debian's sh) stay between DVC and the command that they run for it, and outlive DVC. Where there is no
-    /proc to look them up in, the parent alone.
+    Some shells (Debian's sh) stay between DVC and the command that they run for it, and outlive DVC; so does torchrun,
+    where a stage has started itself under it. Where there is no /proc to look them up in, the parent alone.
     """
     lineage = [os.getppid()]
     with contextlib.suppress(OSError):
-        while Path(f"/proc/{lineage[-1]}/comm").read_text().strip() in SHELLS:
+        torchrun = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+        while lineage[-1] == torchrun or Path(f"/proc/{lineage[-1]}/comm").read_text().strip() in SHELLS:
             after_name = Path(f"/proc/{lineage[-1]}/stat").read_text().rpartition(")")[2]
             lineage.append(int(after_name.split()[1]))
     return lineage

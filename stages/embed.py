@@ -8,6 +8,7 @@ from stages.images.store import read_images
 from stages.networks.encoder import Encoder, Layer
 from stages.networks.model import load_model
 from stages.params import Block
+from stages.training import processes
 from stages.training.devices import device
 from stages.training.inference import write_embeddings
 
@@ -35,4 +36,4 @@ def embed(images: Path, pretext: Path, out: Path, params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run(embed)
+    run(embed, within=processes.run)

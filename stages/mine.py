@@ -1,20 +1,29 @@
-"""Stage mine: the nearest neighbours of every image, exact, among the embeddings of its own split."""
+"""Stage mine: the nearest neighbours of every image among the embeddings of its own split."""
 
+import json
 import time
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stages.command import output_folder, run
 from stages.errors import UserError
 from stages.params import Block, Count
+from stages.scoring.approximate import Found, nearest_approximately
 from stages.scoring.search import nearest
+
+# Up to here `auto` searches exactly: seconds to minutes on two cores, growing with the square of the number of images.
+EXACT_UP_TO = 100_000
 
 
 class Mine(Block):
     """The block `mine`; what each key does is said in params.yaml."""
 
     k: Count
+    index: Literal["auto", "exact", "ivf", "hnsw"]
+    recall: Annotated[float, Field(gt=0, le=1)]
 
 
 class Params(Block):
@@ -24,7 +33,11 @@ class Params(Block):
 
 
 def mine(embeddings: Path, out: Path, params: Params) -> None:
-    """Find each image's nearest neighbours: int32 (N, k) a split, nearest first, the image itself left out."""
+    """Find each image's nearest neighbours: int32 (N, k) a split, nearest first, the image itself left out.
+
+    meta.json beside them says how they were found, and with what measured recall.
+    """
+    meta = {}
     with output_folder(out) as folder:
         for split in ("train", "test"):
             path = embeddings / f"{split}.npy"
@@ -39,12 +52,26 @@ def mine(embeddings: Path, out: Path, params: Params) -> None:
                 k = len(vectors) - 1
                 print(f"test: mine.k = {params.mine.k} cut to {k}, all others of the {len(vectors)} test images")
             start = time.perf_counter()
+            kind = params.mine.index
+            if kind == "auto":
+                kind = "exact" if len(vectors) <= EXACT_UP_TO else "ivf"
             try:
-                neighbors = nearest(vectors, k)
+                if kind == "exact":
+                    found = Found(nearest(vectors, k), 1.0, {})
+                else:
+                    found = nearest_approximately(vectors, k, kind, params.mine.recall)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
-            np.save(folder / f"{split}.npy", neighbors)
-            print(f"{split}: N = {len(vectors)}, K = {k}, {time.perf_counter() - start:.1f} s")
+            np.save(folder / f"{split}.npy", found.neighbors)
+            meta[split] = {"index": kind, "recall": round(found.recall, 4), **found.settings}
+            how = ", ".join(f"{name} {value}" for name, value in meta[split].items())
+            print(f"{split}: N = {len(vectors)}, K = {k}, {time.perf_counter() - start:.1f} s ({how})")
+            if kind != "exact" and found.recall < params.mine.recall:
+                print(
+                    f"warning: {split}: {found.recall:.3f} of the exact neighbours were found, less than "
+                    f"mine.recall = {params.mine.recall}; mine.index: exact finds all of them"
+                )
+        (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
 
 
 if __name__ == "__main__":

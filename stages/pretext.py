@@ -9,22 +9,24 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.command import fingerprint, output_folder, run, write_table
-from stages.images.loading import load
+from stages.images.loading import Images
 from stages.images.store import read_images, read_meta
-from stages.images.views import SimCLRViews, ViewSettings
+from stages.images.views import Draws, SimCLRViews, ViewSettings
 from stages.networks.contrastive import nt_xent
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
 from stages.params import Block, Count, Positive, Seed
+from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import device
+from stages.training.devices import compile_if_asked, device
 from stages.training.loop import Plan, fit
+from stages.training.processes import synchronise_batchnorm
 
 
 class Pretext(Block):
     """The block `pretext`; what each key does is said in params.yaml."""
 
-    backbone: Literal["small", "resnet18-cifar"]
+    backbone: Literal["tiny", "small", "resnet18-cifar"]
     projection_dim: Count
     temperature: Positive
     epochs: Count
@@ -43,27 +45,40 @@ class Params(Block):
     pretext: Pretext
 
 
+class SimCLR:
+    """A batch of SimCLR: two views of every image, which should find each other among all."""
+
+    def __init__(self, encoder: Encoder, images: Images, views: SimCLRViews, temperature: float):
+        self.encoder, self.images, self.views, self.temperature = encoder, images, views, temperature
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Draws, int]:
+        """The images of this process, (B, C, H, W), the draws of their 2B views, and the size of the global batch."""
+        own = processes.share(len(rows))
+        draws = self.views.draw(2 * len(rows), generator).slice(2 * own.start, 2 * own.stop)
+        return self.images(rows[own]), draws, len(rows)
+
+    def step(self, images: Tensor, draws: Draws, rows: int) -> dict[str, Tensor]:
+        """The loss."""
+        # Both views in one forward, so that BatchNorm sees them together.
+        projections = self.encoder(self.views(images.repeat_interleave(2, dim=0), draws))
+        a, b = processes.gather(projections.unflatten(0, (-1, 2)), rows).unbind(dim=1)
+        return {"loss": nt_xent(a, b, self.temperature)}
+
+
 def pretext(images: Path, out: Path, params: Params, checkpoints: Path = Path(".ckpt")) -> None:
     """Train the encoder with SimCLR on data/images/train.npy; write model.pt and history.csv."""
     p = params.pretext
-    meta, train = read_meta(images), read_images(images, "train")
+    meta, train = read_meta(images), Images(read_images(images, "train"), device())
     torch.manual_seed(params.seed)
     encoder = Encoder(p.backbone, p.projection_dim, Input(meta.size, meta.channels, meta.mean, meta.std))
-    encoder.to(device()).train()
-    views = SimCLRViews(params.views, meta.mean, meta.std)
+    encoder = synchronise_batchnorm(encoder.to(device())).train()
+    compile_if_asked(encoder.backbone)
     # The paper decays every weight, BatchNorm's and the biases' too.
     optimizer = torch.optim.SGD(encoder.parameters(), lr=p.lr, momentum=p.momentum, weight_decay=p.weight_decay)
-
-    def step(index: np.ndarray, generator: torch.Generator) -> dict[str, Tensor]:
-        batch = load(train, index, device())
-        a, b = (views(batch, views.draw(len(index), generator)) for _ in range(2))
-        # Both views in one forward, so that BatchNorm sees them together.
-        projections = encoder(torch.cat([a, b]))
-        return {"loss": nt_xent(*projections.chunk(2), p.temperature)}
-
+    task = SimCLR(encoder, train, SimCLRViews(params.views, meta.mean, meta.std), p.temperature)
     plan = Plan(p.epochs, p.batch_size, p.lr, "cosine", p.warmup_epochs)
     with Checkpoint(checkpoints, "pretext", fingerprint(params, images)) as checkpoint:
-        history = fit("pretext", step, encoder, optimizer, len(train), plan, params.seed, checkpoint)
+        history = fit("pretext", task, encoder, optimizer, len(train), plan, params.seed, checkpoint)
         with output_folder(out) as folder:
             save_model(folder / "model.pt", encoder)
             write_table(folder / "history.csv", history)
@@ -71,4 +86,4 @@ def pretext(images: Path, out: Path, params: Params, checkpoints: Path = Path(".
 
 
 if __name__ == "__main__":
-    run(pretext)
+    run(pretext, within=processes.run)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.command import fingerprint, output_folder, run, write_table
 from stages.errors import UserError
-from stages.images.loading import load
+from stages.images.loading import Images, Rows
 from stages.images.store import read_images
 from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import SimCLRViews, ViewSettings
@@ -20,10 +20,14 @@ from stages.networks.clustering import dataset_scan_loss, scan_loss
 from stages.networks.encoder import Encoder
 from stages.networks.model import load_model, save_model
 from stages.params import Block, Count, Positive, Seed
+from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import device
+from stages.training.devices import compile_if_asked, device
 from stages.training.inference import write_embeddings, write_probabilities
 from stages.training.loop import History, Plan, fit
+from stages.training.processes import synchronise_batchnorm
+
+CHUNK = 2**14  # embeddings classified together where the heads are compared
 
 
 class Scan(Block):
@@ -73,7 +77,7 @@ def scan(
     probabilities-{train,test}.npy, float16 (N, clusters).
     """
     p = params.scan
-    train, pairs = read_images(images, "train"), torch.from_numpy(np.load(neighbors / "train.npy"))
+    train, pairs = read_images(images, "train"), np.load(neighbors / "train.npy", mmap_mode="r")
     if params.clusters > len(train):
         raise UserError(f"clusters = {params.clusters} is more than the {len(train)} training images; lower it")
     encoder = load_model(pretext / "model.pt", Encoder)
@@ -81,24 +85,23 @@ def scan(
     # backbone, as in the paper.
     layer = json.loads((embeddings / "meta.json").read_text())["layer"] if p.head_epochs else "backbone"
     torch.manual_seed(params.seed)
-    model = Classifier(encoder, layer, p.heads, params.clusters).to(device())
+    model = synchronise_batchnorm(Classifier(encoder, layer, p.heads, params.clusters).to(device()))
 
     inputs = (images, pretext, embeddings, neighbors)
     with Checkpoint(checkpoints, "scan", fingerprint(params, *inputs)) as checkpoint:
         history: History = []
         losses: list[dict] = []
         if p.head_epochs:
-            vectors = torch.from_numpy(np.load(embeddings / "train.npy")).to(device())
+            vectors = np.load(embeddings / "train.npy", mmap_mode="r")
             history += train_heads(model, vectors, pairs, params, checkpoint)
             losses += keep_best_head(model, vectors, pairs, p.entropy_weight)
         if p.train == "all":
             history += train_network(model, train, pairs, params, checkpoint)
         with output_folder(out) as folder:
             if p.train == "all":
-                write_embeddings(folder / "vectors.npy", "scan, measuring", train, model.encoder, layer)
-                vectors = torch.from_numpy(np.load(folder / "vectors.npy")).to(device())
+                vectors = write_embeddings(folder / "vectors.npy", "scan, measuring", train, model.encoder, layer)
                 losses += keep_best_head(model, vectors, pairs, p.entropy_weight)
-                (folder / "vectors.npy").unlink()
+                (folder / "vectors.npy").unlink(missing_ok=True)
             write_probabilities(folder, "scan", images, model)
             save_model(folder / "model.pt", model)
             write_table(folder / "history.csv", history)
@@ -106,22 +109,19 @@ def scan(
     checkpoint.clear()
 
 
-def train_heads(model: Classifier, vectors: Tensor, pairs: Tensor, params: Params, checkpoint: Checkpoint) -> History:
+def train_heads(
+    model: Classifier, vectors: np.ndarray, pairs: np.ndarray, params: Params, checkpoint: Checkpoint
+) -> History:
     """Train the linear heads alone on embeddings (N, D) and their neighbours (N, K)."""
     p = params.scan
     optimizer = torch.optim.Adam(model.heads.parameters(), lr=p.head_lr)
-
-    def step(index: np.ndarray, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = torch.from_numpy(index)
-        partners = random_neighbors(pairs, rows, generator)
-        return scan_loss(model.classify(vectors[rows]), model.classify(vectors[partners]), p.entropy_weight)
-
     plan = Plan(p.head_epochs, p.head_batch_size, p.head_lr)
-    return fit("scan, heads", step, model.heads, optimizer, len(vectors), plan, params.seed, checkpoint)
+    task = HeadsOnEmbeddings(model, vectors, pairs, p.entropy_weight)
+    return fit("scan, heads", task, model.heads, optimizer, len(vectors), plan, params.seed, checkpoint)
 
 
 def train_network(
-    model: Classifier, train: np.ndarray, pairs: Tensor, params: Params, checkpoint: Checkpoint
+    model: Classifier, train: np.ndarray, pairs: np.ndarray, params: Params, checkpoint: Checkpoint
 ) -> History:
     """Train the whole network on random views of images and of one random neighbour each."""
     p, input = params.scan, model.encoder.input
@@ -129,37 +129,83 @@ def train_network(
         "views": SimCLRViews(params.views, input.mean, input.std),
         "strong": StrongViews(params.strong, input.mean, input.std),
     }[p.augmentation]
+    compile_if_asked(model.encoder.backbone)
     optimizer = torch.optim.Adam(model.parameters(), lr=p.lr, weight_decay=p.weight_decay)
     model.train()
-
-    def step(index: np.ndarray, generator: torch.Generator) -> dict[str, Tensor]:
-        partners = random_neighbors(pairs, torch.from_numpy(index), generator).numpy()
-        both = load(train, np.concatenate([index, partners]), device())
-        logits = model(views(both, views.draw(len(both), generator)))
-        return scan_loss(*logits.chunk(2, dim=1), p.entropy_weight)
-
+    task = WholeNetwork(model, Images(train, device()), pairs, views, p.entropy_weight)
     plan = Plan(p.epochs, p.batch_size, p.lr)
-    return fit("scan, network", step, model, optimizer, len(train), plan, params.seed, checkpoint)
+    return fit("scan, network", task, model, optimizer, len(train), plan, params.seed, checkpoint)
 
 
-def random_neighbors(pairs: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """One of the K neighbours of each row, at random: int64 (B,)."""
-    columns = torch.randint(pairs.shape[1], (len(rows),), generator=generator)
-    return pairs[rows, columns].long()
+class HeadsOnEmbeddings:
+    """A batch of SCAN on cached embeddings: only the heads compute."""
+
+    def __init__(self, model: Classifier, vectors: np.ndarray, pairs: np.ndarray, entropy_weight: float):
+        self.model, self.pairs, self.entropy_weight = model, pairs, entropy_weight
+        self.vectors = Rows(vectors, device())
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
+        """Embeddings (B, D) of this process's images and of a neighbour each, and the size of the global batch."""
+        own, partners = processes.share(len(rows)), random_neighbors(self.pairs, rows, generator)
+        return self.vectors(rows[own]), self.vectors(partners[own]), len(rows)
+
+    def step(self, anchors: Tensor, neighbors: Tensor, rows: int) -> dict[str, Tensor]:
+        """The loss of every head."""
+        logits = (processes.gather(self.model.classify(part), rows, dim=1) for part in (anchors, neighbors))
+        return scan_loss(*logits, self.entropy_weight)
+
+
+class WholeNetwork:
+    """A batch of SCAN on images: a view of each and a view of a random neighbour."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        images: Images,
+        pairs: np.ndarray,
+        views: SimCLRViews | StrongViews,
+        entropy_weight: float,
+    ):
+        self.model, self.images, self.pairs = model, images, pairs
+        self.views, self.entropy_weight = views, entropy_weight
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, tuple, int]:
+        """Images and neighbours of this process, by turns (2B, C, H, W), their draws, the size of the global batch."""
+        both = np.stack([rows, random_neighbors(self.pairs, rows, generator)], axis=1)
+        own = processes.share(len(rows))
+        draws = self.views.draw(both.size, generator).slice(2 * own.start, 2 * own.stop)
+        return self.images(both[own].ravel()), draws, len(rows)
+
+    def step(self, images: Tensor, draws: tuple, rows: int) -> dict[str, Tensor]:
+        """The loss of every head."""
+        logits = self.model(self.views(images, draws)).unflatten(1, (-1, 2))
+        return scan_loss(*processes.gather(logits, rows, dim=1).unbind(dim=2), self.entropy_weight)
+
+
+def random_neighbors(pairs: np.ndarray, rows: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """One of the K neighbours of each row, at random: int64 (B,). pairs: int (N, K), may be a memory map."""
+    columns = torch.randint(pairs.shape[1], (len(rows),), generator=generator).numpy()
+    return pairs[rows, columns].astype(np.int64)
 
 
 @torch.no_grad()
-def keep_best_head(model: Classifier, vectors: Tensor, pairs: Tensor, entropy_weight: float) -> list[dict]:
+def probabilities(model: Classifier, vectors: np.ndarray) -> Tensor:
+    """What the only head of the model says of embeddings (N, D): float32 (N, clusters) on the device."""
+    rows = Rows(vectors, device())
+    parts = (rows(slice(start, start + CHUNK)) for start in range(0, len(rows), CHUNK))
+    return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
+
+
+def keep_best_head(model: Classifier, vectors: np.ndarray, pairs: np.ndarray, entropy_weight: float) -> list[dict]:
     """Leave the model the head of lowest SCAN loss over all training pairs; no label and no test image is looked at.
 
-    Returns the losses of all heads, one row each.
+    vectors: float32 (N, D), pairs: int (N, K), memory maps or not. Returns the losses of all heads, one row each.
     """
-    model.eval()
     heads, losses = model.heads, []
-    for number in range(len(heads)):
+    for number in range(len(heads) if processes.first() else 0):
         model.heads = heads.only(number)
-        terms = dataset_scan_loss(model.classify(vectors)[0].softmax(dim=1), pairs, entropy_weight)
-        losses.append({"head": number, **terms})
+        losses.append({"head": number, **dataset_scan_loss(probabilities(model, vectors), pairs, entropy_weight)})
+    losses = processes.broadcast(losses)
     best = min(losses, key=lambda row: row["loss"])
     model.heads = heads.only(best["head"])
     which = f"head {best['head'] + 1} of {len(heads)}"
@@ -168,4 +214,4 @@ def keep_best_head(model: Classifier, vectors: Tensor, pairs: Tensor, entropy_we
 
 
 if __name__ == "__main__":
-    run(scan)
+    run(scan, within=processes.run)

@@ -10,19 +10,21 @@ from torch import Tensor
 
 from stages.command import fingerprint, output_folder, run, write_table
 from stages.errors import UserError
-from stages.images.loading import load
+from stages.images.loading import Images
 from stages.images.store import read_images
-from stages.images.strong import StrongSettings, StrongViews
+from stages.images.strong import Draws, StrongSettings, StrongViews
 from stages.images.views import PlainView
 from stages.networks.classifier import Classifier
 from stages.networks.confident import confident_loss, pseudo_labels
 from stages.networks.model import load_model, save_model
 from stages.params import Block, Count, Positive, Seed
+from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import device
+from stages.training.devices import compile_if_asked, device
 from stages.training.inference import write_probabilities
 from stages.training.loop import Plan, fit
 from stages.training.mean_teacher import MeanTeacher
+from stages.training.processes import synchronise_batchnorm
 
 
 class SelfLabel(Block):
@@ -45,49 +47,63 @@ class Params(Block):
     selflabel: SelfLabel
 
 
+class SelfLabeling:
+    """A batch of self-labeling: what the teacher is sure of on plain images, the student learns on strong views."""
+
+    def __init__(self, pair: MeanTeacher, images: Images, strong: StrongSettings, params: SelfLabel):
+        input = pair.student.encoder.input
+        self.pair, self.images, self.params = pair, images, params
+        self.plain, self.strong = PlainView(input.mean, input.std), StrongViews(strong, input.mean, input.std)
+        self.idle, self.learning = 0, 0
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Draws, int]:
+        """The images of this process, (B, C, H, W), the draws of their views, and the size of the global batch."""
+        own = processes.share(len(rows))
+        return self.images(rows[own]), self.strong.draw(len(rows), generator).slice(own.start, own.stop), len(rows)
+
+    def step(self, images: Tensor, draws: Draws, rows: int) -> dict[str, Tensor]:
+        """The loss, unless nothing is confident; the share that is. UserError if nothing is in a whole epoch."""
+        # In evaluation mode: pseudo-labels that went through batch statistics would drift with the batches, and so
+        # would the running averages that the final model answers with.
+        self.pair.teacher.eval()
+        with torch.no_grad():
+            probabilities = self.pair.teacher(self.plain(images))[0].softmax(dim=1)
+        confident = pseudo_labels(processes.gather(probabilities, rows), self.params.threshold)
+        share = confident.mask.float().mean()
+        if share == 0:
+            self.idle += 1
+            if not self.learning and self.idle * rows > len(self.images) - rows:
+                raise UserError(
+                    f"no image is sure of its cluster above selflabel.threshold = {self.params.threshold}; lower it, "
+                    "or let scan get surer (more scan.epochs, a smaller scan.entropy_weight)"
+                )
+            return {"confident": share, "skipped": torch.ones(())}
+        self.learning += 1
+        self.pair.student.train()
+        logits = processes.gather(self.pair.student(self.strong(images, draws))[0], rows)
+        loss = confident_loss(logits, confident, self.params.class_weights)
+        return {"loss": loss, "confident": share, "skipped": torch.zeros(())}
+
+
 def selflabel(images: Path, scan: Path, out: Path, params: Params, checkpoints: Path = Path(".ckpt")) -> None:
     """Fine-tune the model of `scan` on its confident pseudo-labels; write model.pt, history.csv and probabilities."""
     p = params.selflabel
-    train = read_images(images, "train")
-    student = load_model(scan / "model.pt", Classifier).to(device())
+    train = Images(read_images(images, "train"), device())
+    student = synchronise_batchnorm(load_model(scan / "model.pt", Classifier).to(device()))
+    compile_if_asked(student.encoder.backbone)
     pair = MeanTeacher(student, p.ema)
-    teacher, input = pair.teacher, student.encoder.input
-    plain, strong = PlainView(input.mean, input.std), StrongViews(params.strong, input.mean, input.std)
     optimizer = torch.optim.Adam(student.parameters(), lr=p.lr, weight_decay=p.weight_decay)
     optimizer.register_step_post_hook(lambda *_: pair.follow())
-    steps = {"idle": 0, "learning": 0}
-
-    def step(index: np.ndarray, generator: torch.Generator) -> dict[str, Tensor]:
-        batch = load(train, index, device())
-        # In evaluation mode: pseudo-labels that went through batch statistics would drift with the batches, and so
-        # would the running averages that the final model answers with.
-        teacher.eval()
-        with torch.no_grad():
-            confident = pseudo_labels(teacher(plain(batch))[0].softmax(dim=1), p.threshold)
-        views = strong(batch, strong.draw(len(index), generator))
-        share = confident.mask.float().mean()
-        if share == 0:
-            steps["idle"] += 1
-            if not steps["learning"] and steps["idle"] * len(index) > len(train) - len(index):
-                raise UserError(
-                    f"no image is sure of its cluster above selflabel.threshold = {p.threshold}; lower it, or let "
-                    "scan get surer (more scan.epochs, a smaller scan.entropy_weight)"
-                )
-            return {"confident": share, "skipped": torch.ones(())}
-        steps["learning"] += 1
-        student.train()
-        loss = confident_loss(student(views)[0], confident, p.class_weights)
-        return {"loss": loss, "confident": share, "skipped": torch.zeros(())}
-
     plan = Plan(p.epochs, p.batch_size, p.lr, "constant")
     with Checkpoint(checkpoints, "selflabel", fingerprint(params, images, scan)) as checkpoint:
-        history = fit("selflabel", step, pair, optimizer, len(train), plan, params.seed, checkpoint)
+        task = SelfLabeling(pair, train, params.strong, p)
+        history = fit("selflabel", task, pair, optimizer, len(train), plan, params.seed, checkpoint)
         with output_folder(out) as folder:
-            write_probabilities(folder, "selflabel", images, teacher)
-            save_model(folder / "model.pt", teacher)
+            write_probabilities(folder, "selflabel", images, pair.teacher)
+            save_model(folder / "model.pt", pair.teacher)
             write_table(folder / "history.csv", history)
     checkpoint.clear()
 
 
 if __name__ == "__main__":
-    run(selflabel)
+    run(selflabel, within=processes.run)

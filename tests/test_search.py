@@ -90,7 +90,9 @@ def mine(folder, k: int, **splits: np.ndarray) -> None:
     folder.joinpath("in").mkdir()
     for split, rows in splits.items():
         np.save(folder / "in" / f"{split}.npy", rows)
-    stage.mine(folder / "in", folder / "out", stage.Params.model_validate({"mine": {"k": k}}))
+    stage.mine(
+        folder / "in", folder / "out", stage.Params.model_validate({"mine": {"k": k, "index": "exact", "recall": 0.98}})
+    )
 
 
 def test_stage_searches_each_split_among_itself_and_says_when_test_is_too_small(tmp_path, capsys):

@@ -25,6 +25,16 @@ class StopNow(Exception):
     pass
 
 
+class Steps:
+    """A task without data."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def prepare(self, rows, generator):
+        return ()
+
+
 def train(root, stop_after=None, plan=PLAN, seed=0, fingerprint="a"):
     """A little regression with noise in every step; optionally dies in the middle of an epoch."""
     torch.manual_seed(seed)
@@ -32,15 +42,18 @@ def train(root, stop_after=None, plan=PLAN, seed=0, fingerprint="a"):
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0, momentum=0.9)
     steps = []
 
-    def step(index, generator):
-        steps.append(index.copy())
-        if stop_after is not None and len(steps) > stop_after:
-            raise StopNow
-        rows = DATA[torch.from_numpy(index)] + 0.1 * torch.randn(len(index), 3, generator=generator)
-        return {"loss": module(rows).square().mean()}
+    class Toy:
+        def prepare(self, rows, generator):
+            steps.append(rows.copy())
+            if stop_after is not None and len(steps) > stop_after:
+                raise StopNow
+            return (DATA[torch.from_numpy(rows)] + 0.1 * torch.randn(len(rows), 3, generator=generator),)
+
+        def step(self, batch):
+            return {"loss": module(batch).square().mean()}
 
     with Checkpoint(root, "toy", fingerprint) as checkpoint:
-        history = fit("toy", step, module, optimizer, len(DATA), plan, seed, checkpoint)
+        history = fit("toy", Toy(), module, optimizer, len(DATA), plan, seed, checkpoint)
     return module, history, steps
 
 
@@ -143,7 +156,7 @@ def test_history_has_a_row_per_epoch_with_means_over_heads_and_skipped_steps(tmp
     optimizer = torch.optim.SGD(module.parameters(), lr=0.0)
     calls = []
 
-    def step(index, generator):
+    def step():
         calls.append(len(calls))
         if calls[-1] % 2:
             return {"skipped": torch.ones(())}
@@ -153,7 +166,7 @@ def test_history_has_a_row_per_epoch_with_means_over_heads_and_skipped_steps(tmp
         }
 
     with Checkpoint(tmp_path, "toy", "a") as checkpoint:
-        history = fit("toy", step, module, optimizer, 40, Plan(2, 10, 0.1), 0, checkpoint)
+        history = fit("toy", Steps(step), module, optimizer, 40, Plan(2, 10, 0.1), 0, checkpoint)
     assert [row["epoch"] for row in history] == [1, 2]
     assert history[0]["loss"] == 2.0
     assert history[0]["skipped"] == 0.5
@@ -164,11 +177,11 @@ def test_a_loss_that_is_no_number_stops_with_the_way_out(tmp_path, bad):
     module = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
 
-    def step(index, generator):
+    def step():
         return {"loss": module.weight.sum() * bad}
 
     with Checkpoint(tmp_path, "toy", "a") as checkpoint, pytest.raises(UserError, match=r"loss of toy.*epoch 1.*lower"):
-        fit("toy", step, module, optimizer, 40, Plan(2, 10, 0.1), 0, checkpoint)
+        fit("toy", Steps(step), module, optimizer, 40, Plan(2, 10, 0.1), 0, checkpoint)
     assert not list(tmp_path.rglob("*.pt")), "a broken state must not be continued"
 
 

@@ -1,10 +1,73 @@
-"""Batches of stored images as tensors."""
+"""Batches of stored rows as tensors on the device."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 
+# Of the free memory of a GPU, what the rows may take for good; the rest is the network's.
+RESIDENT_SHARE = 0.4
+CHUNK = 2**28  # bytes copied at once
 
-def load(images: np.ndarray, index: np.ndarray | slice, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Rows of a split (uint8 (N, H, W, C), usually a memory map) as a uint8 tensor (B, C, H, W) on `device`."""
-    rows = torch.from_numpy(np.array(images[index])).to(device, non_blocking=True)
-    return rows.permute(0, 3, 1, 2).contiguous()
+
+class Rows:
+    """An array (N, …), usually a memory map, from which rows are taken as tensors.
+
+    On a GPU that has room for it the whole array is copied there once. If not, every batch is copied from pinned
+    memory, which the GPU does not wait for.
+
+    >>> batch = Rows(embeddings, device())(rows)
+    """
+
+    def __init__(self, array: np.ndarray, device: torch.device | str = "cpu"):
+        self.array, self.device = array, torch.device(device)
+        self.resident: torch.Tensor | None = None
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if array.nbytes < RESIDENT_SHARE * free:
+                self.resident = self._copy()
+
+    def _copy(self) -> torch.Tensor:
+        parts = np.array_split(np.arange(len(self.array)), self.array.nbytes // CHUNK + 1)
+        whole = torch.empty(self.array.shape, dtype=torch.from_numpy(self.array[:0].copy()).dtype, device=self.device)
+        for part in parts:
+            whole[part[0] : part[-1] + 1] = torch.from_numpy(np.array(self.array[part[0] : part[-1] + 1]))
+        return whole
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __call__(self, rows: np.ndarray | slice) -> torch.Tensor:
+        """Those rows, (B, …), on the device."""
+        if self.resident is not None:
+            return self.resident[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)]
+        batch = torch.from_numpy(np.array(self.array[rows]))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True)
+
+
+class Images(Rows):
+    """A split of images, uint8 (N, H, W, C), from which rows are taken as the networks want them."""
+
+    def __call__(self, rows: np.ndarray | slice) -> torch.Tensor:
+        """Those images, uint8 (B, C, H, W), on the device."""
+        return super().__call__(rows).permute(0, 3, 1, 2).contiguous()
+
+
+def ahead(items: Iterator[Any], device: torch.device) -> Iterator[Any]:
+    """The same items; beside a GPU each is made in a thread while its predecessor is in use.
+
+    On a CPU a second thread would only take the cores from the first.
+    """
+    if device.type == "cpu":
+        yield from items
+        return
+    with ThreadPoolExecutor(1) as thread:
+        end = object()
+        upcoming = thread.submit(next, items, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = thread.submit(next, items, end)
+            yield item

@@ -1,9 +1,11 @@
 """The SCAN loss (Van Gansbeke et al. 2020, arXiv 2005.12320, equation 2), for several heads at once."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 EPSILON = 1e-8
+CHUNK = 2**20  # numbers that are looked at together: few enough to stay in a processor's cache
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -28,16 +30,17 @@ def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict
 
 
 @torch.no_grad()
-def dataset_scan_loss(p: Tensor, neighbors: Tensor, entropy_weight: float, chunk: int = 8192) -> dict[str, float]:
+def dataset_scan_loss(p: Tensor, neighbors: np.ndarray, entropy_weight: float, chunk: int = CHUNK) -> dict[str, float]:
     """The SCAN loss of one head over a whole dataset and all its neighbour pairs: the label-free measure of a head.
 
-    p: probabilities (N, C); neighbors: int (N, K). Reads the N·K pairs in chunks; no N × N matrix comes into being.
+    p: probabilities float32 (N, C); neighbors: int (N, K), may be a memory map. Reads the N·K pairs, at most `chunk`
+    probabilities of neighbours at a time; no N × N matrix comes into being.
     """
-    total = 0.0
-    for start in range(0, len(p), chunk):
-        rows, partners = p[start : start + chunk].float(), p[neighbors[start : start + chunk].long()].float()
-        agreement = torch.einsum("nc,nkc->nk", rows, partners)
-        total += -torch.log(agreement.clamp_min(EPSILON)).double().sum().item()
-    consistency = total / neighbors.numel()
-    spread = entropy(p.double().mean(dim=0)).item()
+    total, step = 0.0, max(1, chunk // (neighbors.shape[1] * p.shape[1]))
+    for start in range(0, len(p), step):
+        partners = p[torch.from_numpy(neighbors[start : start + step].astype(np.int64)).to(p.device)]
+        agreement = torch.einsum("nc,nkc->nk", p[start : start + step], partners)
+        total += -torch.log(agreement.clamp_min(EPSILON)).sum(dtype=torch.float64).item()
+    consistency = total / neighbors.size
+    spread = entropy(p.mean(dim=0, dtype=torch.float64)).item()
     return {"loss": consistency - entropy_weight * spread, "consistency": consistency, "entropy": spread}

@@ -25,11 +25,16 @@ def nearest(base: np.ndarray, k: int, rows: np.ndarray | None = None) -> np.ndar
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         _, candidates = index.search(np.ascontiguousarray(base[chunk], dtype=np.float32), k + 1)
-        drop = candidates == chunk[:, None]
-        # More than k exact duplicates can push a vector out of its own k + 1 candidates; then the last one goes.
-        drop[~drop.any(axis=1), -1] = True
-        found[start : start + CHUNK] = candidates[~drop].reshape(len(chunk), k)
+        found[start : start + CHUNK] = without_self(candidates, chunk)
     return found
+
+
+def without_self(candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Candidates int (Q, k + 1) of those rows → (Q, k): without the row itself, or else without the last one."""
+    drop = candidates == rows[:, None]
+    # More than k exact duplicates can push a vector out of its own k + 1 candidates; then the last one goes.
+    drop[~drop.any(axis=1), -1] = True
+    return candidates[~drop].reshape(len(rows), -1)
 
 
 def nearest_to(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +45,7 @@ def nearest_to(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarra
     """
     if not 1 <= k <= len(base):
         raise ValueError(f"k = {k} neighbours among {len(base)} vectors")
-    _check_finite(queries)
+    check_finite(queries)
     index = _index(base)
     similarity = np.empty((len(queries), k), dtype=np.float32)
     found = np.empty((len(queries), k), dtype=np.int32)
@@ -52,14 +57,14 @@ def nearest_to(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarra
 
 def _index(base: np.ndarray) -> faiss.IndexFlatIP:
     """An exact index of `base`, filled in chunks so that a memory map is never read whole."""
-    _check_finite(base)
+    check_finite(base)
     index = faiss.IndexFlatIP(base.shape[1])
     for start in range(0, len(base), CHUNK):
         index.add(np.ascontiguousarray(base[start : start + CHUNK], dtype=np.float32))
     return index
 
 
-def _check_finite(vectors: np.ndarray) -> None:
+def check_finite(vectors: np.ndarray) -> None:
     """One NaN is no error to faiss: it returns −1 for a neighbour, which then indexes the last image."""
     for start in range(0, len(vectors), CHUNK):
         finite = np.isfinite(vectors[start : start + CHUNK]).all(axis=1)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from stages.errors import UserError
+from stages.training import processes
 
 KEPT = 3  # unfinished runs that are kept per stage, the newest
 LOCK_PATIENCE = 15.0  # seconds to wait for another run of the same stage to end
@@ -21,7 +22,8 @@ LOCK_PATIENCE = 15.0  # seconds to wait for another run of the same stage to end
 class Checkpoint:
     """The folder `<root>/<stage>-<fingerprint>/` of one unfinished run, one file per phase of its training.
 
-    Holding it is exclusive: a second run of the same work waits a moment, then ends with a UserError.
+    Holding it is exclusive: a second run of the same work waits a moment, then ends with a UserError. Of several
+    processes the first one holds, saves and loads; for the others there is nothing here.
 
     >>> with Checkpoint(Path(".ckpt"), "pretext", fingerprint) as checkpoint:
     ...     fit(..., checkpoint=checkpoint)
@@ -34,6 +36,8 @@ class Checkpoint:
         self.stage = stage
 
     def __enter__(self) -> "Checkpoint":
+        if not processes.first():
+            return self
         self.folder.mkdir(parents=True, exist_ok=True)
         older = sorted(self.folder.parent.glob(f"{self.stage}-*"), key=lambda path: path.stat().st_mtime)
         for path in older[:-KEPT]:
@@ -51,15 +55,20 @@ class Checkpoint:
                 time.sleep(0.2)
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        if processes.first():
+            self._lock.close()
 
     def load(self, phase: str) -> dict[str, Any] | None:
         """What `save` wrote last for this phase, or None."""
         path = self.folder / f"{phase}.pt"
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        if not processes.first() or not path.exists():
+            return None
+        return torch.load(path, map_location="cpu", weights_only=True)
 
     def save(self, phase: str, state: dict[str, Any]) -> None:
         """Write the state (tensors, numbers, texts, lists, dictionaries), replacing the last one in a single step."""
+        if not processes.first():
+            return
         path = self.folder / f"{phase}.pt"
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
@@ -67,4 +76,5 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Remove it all: the work is done and its outputs are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if processes.first():
+            shutil.rmtree(self.folder, ignore_errors=True)

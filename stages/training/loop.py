@@ -1,23 +1,39 @@
 """The training loop that every training stage shares: epochs, schedule, progress, history, resuming."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stages.errors import UserError
+from stages.images.loading import ahead
+from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import mixed_precision
+from stages.training.devices import device, mixed_precision
 from stages.training.progress import Progress
 
-# What a stage does with one batch: rows of the dataset (int64 (B,)) and a CPU generator for its draws give the terms to
-# log, each a scalar or one value per head. The sum of "loss" over heads is minimised, so that no head learns slower for
-# having company; means are logged. Without "loss" the step is skipped.
-Step = Callable[[np.ndarray, torch.Generator], dict[str, Tensor]]
 History = list[dict[str, float]]
+
+
+class Task(Protocol):
+    """What a stage does with one batch."""
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple:
+        """Draw all that chance decides and fetch the images: what `step` gets.
+
+        rows: int64 (B,), rows of the dataset, the global batch. The generator is on the CPU. With a GPU this runs a
+        batch ahead, beside `step`, so neither may change what the other reads.
+        """
+
+    def step(self, *prepared: Any) -> dict[str, Tensor]:
+        """The terms to log, each a scalar or one value per head, equal in all processes.
+
+        The sum of "loss" over heads is minimised, so that no head learns slower for having company; means are logged.
+        Without "loss" the step is skipped.
+        """
 
 
 class Plan(NamedTuple):
@@ -32,7 +48,7 @@ class Plan(NamedTuple):
 
 def fit(
     phase: str,
-    step: Step,
+    task: Task,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: int,
@@ -48,7 +64,7 @@ def fit(
     Raises UserError when the loss is no longer a number.
     """
     history: History = []
-    if state := checkpoint.load(phase):
+    if state := processes.broadcast(checkpoint.load(phase)):
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
@@ -61,33 +77,68 @@ def fit(
     steps = images // batch_size  # what is left of the last batch comes up in another epoch's order
     with Progress(phase, plan.epochs * steps * batch_size, done=len(history) * steps * batch_size) as progress:
         for epoch in range(len(history), plan.epochs):
-            terms, counted = {}, {}
-            for number, (index, generator) in enumerate(batches(images, batch_size, seed, epoch)):
+            means = Means(phase, plan, epoch)
+            prepared = (task.prepare(*batch) for batch in batches(images, batch_size, seed, epoch))
+            for number, inputs in enumerate(ahead(prepared, device())):
                 set_lr(optimizer, learning_rate(plan, epoch + number / steps))
-                with mixed_precision():
-                    losses = step(index, generator)
-                if "loss" in losses:
-                    optimizer.zero_grad(set_to_none=True)
-                    losses["loss"].sum().backward()
-                    optimizer.step()
-                for name, value in losses.items():
-                    terms[name] = terms.get(name, 0.0) + value.detach().double().mean()
-                    counted[name] = counted.get(name, 0) + 1
-                note = f"epoch {epoch + 1}/{plan.epochs}"
-                if "loss" in terms:
-                    mean = (terms["loss"] / counted["loss"]).item()
-                    note += f", loss {mean:.3f}"
-                    if not math.isfinite(mean):
-                        raise UserError(
-                            f"the loss of {phase} is {mean} in epoch {epoch + 1}, step {number + 1}; lower its lr "
-                            f"(now {plan.lr:g}), or look for images that are no images"
-                        )
-                progress.advance(batch_size, note)
-            row = {name: value.item() / counted[name] for name, value in terms.items()}
-            history.append({"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], **row})
+                terms = learn(task, inputs, module, optimizer)
+                progress.advance(batch_size, means.add(terms))
+            history.append({"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], **means.row()})
             state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
             checkpoint.save(phase, state)
     return history
+
+
+def learn(task: Task, inputs: tuple, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """One step on what `task.prepare` made; returns its terms."""
+    with mixed_precision():
+        terms = task.step(*inputs)
+    if "loss" in terms:
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].sum().backward()
+        processes.add_gradients(module)
+        optimizer.step()
+    return terms
+
+
+class Means:
+    """The mean of every term over the steps of an epoch, and a watch that the loss stays a number."""
+
+    def __init__(self, phase: str, plan: Plan, epoch: int):
+        self.phase, self.plan, self.epoch = phase, plan, epoch
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.steps = 0
+        self.pending: Tensor | None = None
+
+    def add(self, terms: dict[str, Tensor]) -> str:
+        """Count the terms of a step; returns the note to show. Raises UserError if the loss is no number."""
+        # Of the step before: this one's may still be on its way through the device, which shall not wait for us.
+        note = self._check()
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().double().mean()
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.steps += 1
+        if "loss" in terms:
+            self.pending = self.sums["loss"] / self.counts["loss"]
+        return note
+
+    def row(self) -> dict[str, float]:
+        """The means of all terms. Raises UserError if that of the loss is no number."""
+        self._check()
+        return {name: value.item() / self.counts[name] for name, value in self.sums.items()}
+
+    def _check(self) -> str:
+        note = f"epoch {self.epoch + 1}/{self.plan.epochs}"
+        if self.pending is None:
+            return note
+        mean = self.pending.item()
+        if not math.isfinite(mean):
+            raise UserError(
+                f"the loss of {self.phase} is {mean} in epoch {self.epoch + 1}, step {self.steps}; lower its lr "
+                f"(now {self.plan.lr:g}), or look for images that are no images"
+            )
+        return f"{note}, loss {mean:.3f}"
 
 
 def batches(images: int, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, torch.Generator]]:

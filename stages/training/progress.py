@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from stages.training import processes
+
 PLAIN_INTERVAL = 15.0  # seconds between lines where the output is no terminal
 
 
@@ -20,7 +22,7 @@ class Progress:
         self.start = self.shown = time.monotonic()
         self.begun_at = done
         self.bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and processes.first():
             self.bar = tqdm(total=total, initial=done, desc=title, unit=" images", unit_scale=True, dynamic_ncols=True)
 
     def advance(self, images: int, note: str = "") -> None:

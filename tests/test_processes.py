@@ -1,0 +1,155 @@
+"""Two processes on one global batch: losses, gradients, statistics and results equal those of a single process."""
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from project import ROOT, make_project, run, set_params
+
+from stages.images.loading import Images
+from stages.images.strong import StrongSettings, StrongViews
+from stages.images.views import SimCLRViews
+from stages.networks.classifier import Classifier
+from stages.networks.encoder import Encoder, Input
+from stages.params import read
+from stages.pretext import SimCLR
+from stages.scan import HeadsOnEmbeddings, Params, WholeNetwork
+from stages.selflabel import SelfLabel, SelfLabeling
+from stages.training import processes
+from stages.training.mean_teacher import MeanTeacher
+
+ROWS = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 7, 22, 30])  # an odd number, so that shares differ
+INPUT = Input(12, 3, [0.5] * 3, [0.25] * 3)
+STRONG = StrongSettings(flip=0.5, padding=1, operations=2, cutout=4)
+SELFLABEL = SelfLabel(threshold=0.3, class_weights=True, ema=0.9, epochs=1, batch_size=13, lr=0.1, weight_decay=0.0)
+
+
+def make_task(name):
+    """The task of a stage on random images and neighbours, the module it trains, and its network."""
+    random = np.random.default_rng(0)
+    images = Images(random.integers(0, 256, (40, 12, 12, 3), dtype=np.uint8))
+    pairs = random.integers(0, 40, (40, 5)).astype(np.int32)
+    torch.manual_seed(1)
+    encoder = Encoder("small", 8, INPUT)
+    model = Classifier(encoder, "backbone", heads=1 if name == "selflabel" else 3, clusters=4)
+    views = SimCLRViews(read(Params, ROOT / "params.yaml").views, INPUT.mean, INPUT.std)
+    strong = StrongViews(STRONG, INPUT.mean, INPUT.std)
+    processes.synchronise_batchnorm(model).train()
+    if name == "pretext":
+        return SimCLR(encoder, images, views, 0.1), encoder
+    if name == "scan views":
+        return WholeNetwork(model, images, pairs, views, 5.0), model
+    if name == "scan strong":
+        return WholeNetwork(model, images, pairs, strong, 5.0), model
+    if name == "scan heads":
+        vectors = random.normal(size=(40, 128)).astype(np.float32)
+        return HeadsOnEmbeddings(model, vectors, pairs, 5.0), model.heads
+    with torch.no_grad():
+        model.heads.weight.mul_(30)  # surer than at the start, so that some answers are confident and some are not
+    pair = MeanTeacher(model, SELFLABEL.ema)
+    return SelfLabeling(pair, images, STRONG, SELFLABEL), pair
+
+
+def one_step(name):
+    """Terms, gradients and statistics after a step on the global batch."""
+    task, module = make_task(name)
+    terms = task.step(*task.prepare(ROWS, torch.Generator().manual_seed(7)))
+    terms["loss"].sum().backward()
+    processes.add_gradients(module)
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    statistics = {key: value for key, value in module.state_dict().items() if "running" in key}
+    return copy.deepcopy({key: value.detach() for key, value in (terms | gradients | statistics).items()})
+
+
+def in_one_of_two(rank, folder, names):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save({name: one_step(name) for name in names}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+TASKS = ["pretext", "scan views", "scan strong", "scan heads", "selflabel"]
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(in_one_of_two, (str(folder), TASKS), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_losses_gradients_and_statistics_of_two_processes_are_those_of_one(of_two, name):
+    expected = one_step(name)
+    assert sum(value.abs().sum() > 0 for value in expected.values()) > 2
+    for found in (of_two[0][name], of_two[1][name]):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            scale = value.abs().max().item()
+            torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4 * scale + 1e-7, msg=f"{name}: {key}")
+
+
+def test_every_row_is_in_exactly_one_share(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    assert [list(range(10))[part] for part in processes._shares(10)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+    assert [part.stop - part.start for part in processes._shares(1)] == [0, 0, 1]
+
+
+CHAIN = """
+from pathlib import Path
+from stages import embed, mine, pretext, scan, selflabel
+from stages.params import read
+from stages.training import processes
+
+images, out = Path("data/images"), {name: Path("OUT", name) for name in ("p", "e", "m", "s", "l")}
+
+def chain():
+    params = {stage: read(stage.Params, Path("params.yaml")) for stage in (embed, mine, pretext, scan, selflabel)}
+    pretext.pretext(images, out["p"], params[pretext])
+    processes.broadcast(None)  # the others go on when the first has written
+    embed.embed(images, out["p"], out["e"], params[embed])
+    if processes.first():
+        mine.mine(out["e"], out["m"], params[mine])
+    processes.broadcast(None)
+    scan.scan(images, out["p"], out["e"], out["m"], out["s"], params[scan])
+    processes.broadcast(None)
+    selflabel.selflabel(images, out["s"], out["l"], params[selflabel])
+
+processes.run(chain)
+"""
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def test_the_stages_under_torchrun_make_what_they_make_alone(tmp_path):
+    """pretext, embed, scan and selflabel in one process and in two, with mining in between."""
+    project = make_project(tmp_path / "project")
+    # Rounding differs, and training makes much of it, so: one epoch and small learning rates.
+    tame = {"epochs": 1, "lr": 1.0e-3, "batch_size": 255}
+    set_params(project, {"pretext": tame, "scan": tame, "selflabel": tame})
+    run(sys.executable, "-m", "stages.download", "--images", "data/images", "--labels", "data/labels", cwd=project)
+    for out, python in {"one": [sys.executable], "two": TORCHRUN}.items():
+        (project / f"{out}.py").write_text(CHAIN.replace("OUT", out))
+        done = run(*python, f"{out}.py", cwd=project, DEVICE="cpu", PYTHONPATH=str(project)).stdout
+        assert done.count("· done") == 11, "one process speaks"
+    one, two = ({path.name: path for path in (project / out).rglob("*.*")} for out in ("one", "two"))
+    assert one.keys() == two.keys()
+    files = ["e/train.npy", "e/test.npy", "s/probabilities-train.npy", "l/probabilities-test.npy"]
+    for name in files:
+        alone, together = (np.load(project / out / name).astype(float) for out in ("one", "two"))
+        np.testing.assert_allclose(together, alone, atol=5e-3, err_msg=name)
+    assert not list((project / ".ckpt").glob("*")), "finished runs leave no checkpoint"
+
+
+def test_under_torchrun_an_error_is_said_once(tmp_path):
+    project = make_project(tmp_path / "project")
+    set_params(project, {"pretext": {"lr": 1.0e30}})
+    run(sys.executable, "-m", "stages.download", "--images", "data/images", "--labels", "data/labels", cwd=project)
+    command = [*TORCHRUN, "-m", "stages.pretext", "--images", "data/images", "--out", "data/pretext"]
+    result = run(*command, cwd=project, check=False, DEVICE="cpu")
+    assert result.returncode
+    assert result.stderr.count("pretext: the loss of pretext is") == 1
+    assert not (project / "data/pretext").exists()
