@@ -1,5 +1,7 @@
-# make repro   set up .venv and run the pipeline        make test   set up .venv and run the tests
-.PHONY: repro test check lint clean
+# make repro   set up .venv and run the pipeline
+# make test    set up .venv and run the tests
+# make bench   the usual way beside ours, half an hour; make scale: up to a million images, half an hour more
+.PHONY: repro test lint bench scale
 PYTHON ?= python3
 BIN := .venv/bin
 # Stages are started as `python -m ...`; they must find this project's Python, whatever is active outside.
@@ -11,6 +13,14 @@ repro: .venv/installed
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/dvc repro pretext
+	$(BIN)/python -m benchmarks
+
+scale: .venv/installed
+	$(BIN)/dvc repro download
+	$(BIN)/python -m benchmarks.scale
 
 lint: .venv/installed
 	$(BIN)/ruff check .

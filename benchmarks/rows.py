@@ -372,7 +372,7 @@ def approximate_mining() -> Row:
     """The inverted file on a million vectors, all of it: building, tuning, searching, measuring the recall."""
     import faiss
 
-    vectors, k, queries = shifted_embeddings(1_000_000), 20, 8192
+    vectors, k, queries = shifted_embeddings(1_000_000), 20, 4096
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     recalls = []
@@ -428,7 +428,7 @@ def equal_quality() -> Row:
     """Purity of neighbours after the same epochs of the usual and of our training, means over three seeds."""
     p, data = read(pretext.Params, Path("params.yaml")).pretext, grey()
     labels = read_labels(Path("data/labels"))[0]["train"]
-    part, epochs, purities, seconds = 20_000, 3, {"usual": [], "ours": []}, {"usual": 0.0, "ours": 0.0}
+    part, epochs, purities, seconds = 10_000, 2, {"usual": [], "ours": []}, {"usual": 0.0, "ours": 0.0}
     plan = Plan(epochs, p.batch_size, p.lr, "cosine", p.warmup_epochs)
     pixels, steps = data.images[:part], part // p.batch_size
     views = SimCLRViews(params().views, data.meta.mean, data.meta.std)

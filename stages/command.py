@@ -47,12 +47,18 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
             arguments["params"] = read(schema, arguments["params"])
         within(lambda: stage(**arguments))
     except UserError as error:
-        # Of several processes (torchrun) all meet the same error, and one says it.
-        sys.exit(f"{stage.__name__}: {error}" if _first() else 1)
+        message = str(error)
     except FileNotFoundError as error:
-        sys.exit(f"{stage.__name__}: {error.filename}: no such file; run the stages before this one (dvc repro does)")
+        message = f"{error.filename}: no such file; run the stages before this one (dvc repro does)"
     except KeyboardInterrupt:
-        sys.exit(f"{stage.__name__}: interrupted; the next run continues from the last finished epoch, if there is one")
+        message = "interrupted; the next run continues from the last finished epoch, if there is one"
+    else:
+        return
+    if not _first():
+        # Of several processes (torchrun) all meet the same error, and the first says it: torchrun then ends the others
+        # while they wait here. What only this process has met it says after all.
+        time.sleep(5)
+    sys.exit(f"{stage.__name__}: {message}")
 
 
 @contextlib.contextmanager
@@ -104,8 +110,11 @@ def write_table(path: Path, rows: list[dict[str, float]]) -> None:
 def fingerprint(params: BaseModel, *inputs: Path) -> str:
     """What an unfinished run may be continued by: a hash of its params, its inputs' bytes, the code and torch.
 
-    Code is every module of this project that the process has imported.
+    Code is every module of this project that the process has imported. Of several processes only the first one needs
+    it, and reads the inputs.
     """
+    if not _first():
+        return ""
     digest = hashlib.sha256(params.model_dump_json().encode())
     digest.update(version("torch").encode())
     modules = {name: module for name, module in sys.modules.items() if name.startswith("stages.") or name == "__main__"}

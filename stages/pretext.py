@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.command import fingerprint, output_folder, run, write_table
 from stages.images.loading import Images
 from stages.images.store import read_images, read_meta
-from stages.images.views import Draws, SimCLRViews, ViewSettings
+from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.contrastive import nt_xent
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
@@ -51,17 +51,17 @@ class SimCLR:
     def __init__(self, encoder: Encoder, images: Images, views: SimCLRViews, temperature: float):
         self.encoder, self.images, self.views, self.temperature = encoder, images, views, temperature
 
-    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Draws, int]:
-        """The images of this process, (B, C, H, W), the draws of their 2B views, and the size of the global batch."""
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, int]:
+        """Two views of each image of this process, one after the other (2B, C, H, W); the size of the global batch."""
         own = processes.share(len(rows))
         draws = self.views.draw(2 * len(rows), generator).slice(2 * own.start, 2 * own.stop)
-        return self.images(rows[own]), draws, len(rows)
+        return self.views(self.images(rows[own]).repeat_interleave(2, dim=0), draws), len(rows)
 
-    def step(self, images: Tensor, draws: Draws, rows: int) -> dict[str, Tensor]:
+    def step(self, views: Tensor, rows: int) -> dict[str, Tensor]:
         """The loss."""
         # Both views in one forward, so that BatchNorm sees them together.
-        projections = self.encoder(self.views(images.repeat_interleave(2, dim=0), draws))
-        a, b = processes.gather(projections.unflatten(0, (-1, 2)), rows).unbind(dim=1)
+        projections = self.encoder(views).unflatten(0, (-1, 2))
+        a, b = processes.gather(projections, rows).unbind(dim=1)
         return {"loss": nt_xent(a, b, self.temperature)}
 
 

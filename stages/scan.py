@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from stages.command import fingerprint, output_folder, run, write_table
@@ -15,7 +16,7 @@ from stages.images.loading import Images, Rows
 from stages.images.store import read_images
 from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import SimCLRViews, ViewSettings
-from stages.networks.classifier import Classifier
+from stages.networks.classifier import Classifier, ClusterHeads
 from stages.networks.clustering import dataset_scan_loss, scan_loss
 from stages.networks.encoder import Encoder
 from stages.networks.model import load_model, save_model
@@ -37,6 +38,7 @@ class Scan(Block):
     train: Literal["heads", "all"]
     augmentation: Literal["views", "strong"]
     heads: Count
+    consensus: Count
     head_epochs: Annotated[int, Field(ge=0)]
     head_batch_size: Annotated[int, Field(ge=2)]
     head_lr: Positive
@@ -71,7 +73,7 @@ def scan(
     params: Params,
     checkpoints: Path = Path(".ckpt"),
 ) -> None:
-    """Train cluster heads, with `scan.train: all` also the network; write the model of the best head and what it says.
+    """Train cluster heads, with `scan.train: all` also the network; write the model of one head and what it says.
 
     Writes model.pt, history.csv, heads.csv (the label-free losses by which heads were chosen) and
     probabilities-{train,test}.npy, float16 (N, clusters).
@@ -94,13 +96,13 @@ def scan(
         if p.head_epochs:
             vectors = np.load(embeddings / "train.npy", mmap_mode="r")
             history += train_heads(model, vectors, pairs, params, checkpoint)
-            losses += keep_best_head(model, vectors, pairs, p.entropy_weight)
+            losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
         if p.train == "all":
             history += train_network(model, train, pairs, params, checkpoint)
         with output_folder(out) as folder:
             if p.train == "all":
                 vectors = write_embeddings(folder / "vectors.npy", "scan, measuring", train, model.encoder, layer)
-                losses += keep_best_head(model, vectors, pairs, p.entropy_weight)
+                losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
                 (folder / "vectors.npy").unlink(missing_ok=True)
             write_probabilities(folder, "scan", images, model)
             save_model(folder / "model.pt", model)
@@ -169,16 +171,16 @@ class WholeNetwork:
         self.model, self.images, self.pairs = model, images, pairs
         self.views, self.entropy_weight = views, entropy_weight
 
-    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, tuple, int]:
-        """Images and neighbours of this process, by turns (2B, C, H, W), their draws, the size of the global batch."""
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, int]:
+        """Views of images of this process and of a neighbour each, by turns (2B, C, H, W); size of the global batch."""
         both = np.stack([rows, random_neighbors(self.pairs, rows, generator)], axis=1)
         own = processes.share(len(rows))
         draws = self.views.draw(both.size, generator).slice(2 * own.start, 2 * own.stop)
-        return self.images(both[own].ravel()), draws, len(rows)
+        return self.views(self.images(both[own].ravel()), draws), len(rows)
 
-    def step(self, images: Tensor, draws: tuple, rows: int) -> dict[str, Tensor]:
+    def step(self, views: Tensor, rows: int) -> dict[str, Tensor]:
         """The loss of every head."""
-        logits = self.model(self.views(images, draws)).unflatten(1, (-1, 2))
+        logits = self.model(views).unflatten(1, (-1, 2))
         return scan_loss(*processes.gather(logits, rows, dim=1).unbind(dim=2), self.entropy_weight)
 
 
@@ -189,28 +191,50 @@ def random_neighbors(pairs: np.ndarray, rows: np.ndarray, generator: torch.Gener
 
 
 @torch.no_grad()
-def probabilities(model: Classifier, vectors: np.ndarray) -> Tensor:
+def probabilities(model: Classifier, rows: Rows) -> Tensor:
     """What the only head of the model says of embeddings (N, D): float32 (N, clusters) on the device."""
-    rows = Rows(vectors, device())
     parts = (rows(slice(start, start + CHUNK)) for start in range(0, len(rows), CHUNK))
     return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
 
 
-def keep_best_head(model: Classifier, vectors: np.ndarray, pairs: np.ndarray, entropy_weight: float) -> list[dict]:
-    """Leave the model the head of lowest SCAN loss over all training pairs; no label and no test image is looked at.
+@torch.no_grad()
+def keep_one_head(
+    model: Classifier, vectors: np.ndarray, pairs: np.ndarray, entropy_weight: float, consensus: int
+) -> list[dict]:
+    """Leave the model one head: the mean of its `consensus` heads of lowest SCAN loss over all training pairs.
 
-    vectors: float32 (N, D), pairs: int (N, K), memory maps or not. Returns the losses of all heads, one row each.
+    No label and no test image is looked at. vectors: float32 (N, D), pairs: int (N, K), memory maps or not. Returns the
+    losses of all heads, one row each.
     """
-    heads, losses = model.heads, []
-    for number in range(len(heads) if processes.first() else 0):
-        model.heads = heads.only(number)
-        losses.append({"head": number, **dataset_scan_loss(probabilities(model, vectors), pairs, entropy_weight)})
-    losses = processes.broadcast(losses)
-    best = min(losses, key=lambda row: row["loss"])
-    model.heads = heads.only(best["head"])
-    which = f"head {best['head'] + 1} of {len(heads)}"
-    print(f"scan: loss over all pairs of neighbours {best['loss']:.4f}, {which}", flush=True)
+    heads, losses, members = model.heads, [], {}
+    if processes.first():
+        rows = Rows(vectors, device())
+        for number in range(len(heads)):
+            model.heads = heads.only(number)
+            losses.append({"head": number, **dataset_scan_loss(probabilities(model, rows), pairs, entropy_weight)})
+        best = sorted(range(len(heads)), key=lambda head: losses[head]["loss"])[:consensus]
+        members = align(model, heads, rows, best)
+    losses, members = processes.broadcast((losses, members))
+    model.heads = heads.consensus(members)
+    lowest = min(row["loss"] for row in losses)
+    which = f"the best {len(members)} of {len(heads)} heads" if len(heads) > 1 else "one head"
+    print(f"scan: loss over all pairs of neighbours {lowest:.4f} at best; kept: {which}", flush=True)
     return losses
+
+
+def align(model: Classifier, heads: ClusterHeads, rows: Rows, members: list[int]) -> dict[int, list[int]]:
+    """The order of each member's clusters in which they agree most with those of the members before it."""
+    orders, total = {}, 0
+    for head in members:
+        model.heads = heads.only(head)
+        p = probabilities(model, rows)
+        if orders:
+            _, order = linear_sum_assignment((total.T @ p).cpu().numpy(), maximize=True)
+            orders[head] = order.tolist()
+        else:
+            orders[head] = list(range(p.shape[1]))
+        total = total + p[:, orders[head]]
+    return orders
 
 
 if __name__ == "__main__":

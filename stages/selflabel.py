@@ -12,7 +12,7 @@ from stages.command import fingerprint, output_folder, run, write_table
 from stages.errors import UserError
 from stages.images.loading import Images
 from stages.images.store import read_images
-from stages.images.strong import Draws, StrongSettings, StrongViews
+from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import PlainView
 from stages.networks.classifier import Classifier
 from stages.networks.confident import confident_loss, pseudo_labels
@@ -56,18 +56,22 @@ class SelfLabeling:
         self.plain, self.strong = PlainView(input.mean, input.std), StrongViews(strong, input.mean, input.std)
         self.idle, self.learning = 0, 0
 
-    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Draws, int]:
-        """The images of this process, (B, C, H, W), the draws of their views, and the size of the global batch."""
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
+        """Plain and strong views of the images of this process, (B, C, H, W), and the size of the global batch."""
         own = processes.share(len(rows))
-        return self.images(rows[own]), self.strong.draw(len(rows), generator).slice(own.start, own.stop), len(rows)
+        images, draws = self.images(rows[own]), self.strong.draw(len(rows), generator).slice(own.start, own.stop)
+        return self.plain(images), self.strong(images, draws), len(rows)
 
-    def step(self, images: Tensor, draws: Draws, rows: int) -> dict[str, Tensor]:
+    def step(self, plain: Tensor, strong: Tensor, rows: int) -> dict[str, Tensor]:
         """The loss, unless nothing is confident; the share that is. UserError if nothing is in a whole epoch."""
         # In evaluation mode: pseudo-labels that went through batch statistics would drift with the batches, and so
         # would the running averages that the final model answers with.
         self.pair.teacher.eval()
         with torch.no_grad():
-            probabilities = self.pair.teacher(self.plain(images))[0].softmax(dim=1)
+            probabilities = self.pair.teacher(plain)[0].softmax(dim=1)
+        # Where teacher and student are one, older torch would give the student the teacher's cached casts of the
+        # weights, which carry no gradient.
+        torch.clear_autocast_cache()
         confident = pseudo_labels(processes.gather(probabilities, rows), self.params.threshold)
         share = confident.mask.float().mean()
         if share == 0:
@@ -80,7 +84,7 @@ class SelfLabeling:
             return {"confident": share, "skipped": torch.ones(())}
         self.learning += 1
         self.pair.student.train()
-        logits = processes.gather(self.pair.student(self.strong(images, draws))[0], rows)
+        logits = processes.gather(self.pair.student(strong)[0], rows)
         loss = confident_loss(logits, confident, self.params.class_weights)
         return {"loss": loss, "confident": share, "skipped": torch.zeros(())}
 

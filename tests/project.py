@@ -17,7 +17,7 @@ STAGES = ["download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel",
 TINY = {
     "data": {"name": "digits"},
     "pretext": {"epochs": 2, "batch_size": 128, "projection_dim": 16},
-    "scan": {"heads": 2, "head_epochs": 3, "epochs": 2, "batch_size": 128, "entropy_weight": 4.0},
+    "scan": {"heads": 3, "consensus": 2, "head_epochs": 3, "epochs": 2, "batch_size": 128, "entropy_weight": 4.0},
     "selflabel": {"threshold": 0.3, "epochs": 2, "batch_size": 200},
     "mine": {"k": 10},
 }

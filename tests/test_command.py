@@ -295,6 +295,13 @@ def test_under_dvc_a_stage_ends_with_its_parent(watched, environment, shell, pip
         assert ends(pid, within=60)
 
 
+def test_under_dvc_a_stage_that_torchrun_started_ends_with_dvc(watched, environment):
+    """torchrun stays between DVC and the stage, and would outlive DVC."""
+    torchrun = [sys.executable, "-c", PARENT, "plain", *watched]
+    with orphan(torchrun, environment | {"DVC_STAGE": "stage", "TORCHELASTIC_RUN_ID": "1"}) as pid:
+        assert ends(pid, within=60)
+
+
 def test_outside_dvc_a_stage_outlives_its_parent(watched, environment):
     with orphan(watched, environment) as pid:
         assert not ends(pid, within=1.5)

@@ -50,6 +50,12 @@ def test_nt_xent_is_computed_in_float32_from_half_precision():
     assert nt_xent(a, b, 0.1).item() == pytest.approx(slow_nt_xent(a, b, 0.1), abs=1e-4)
 
 
+def test_nt_xent_is_computed_in_float32_under_autocast():
+    a, b = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert nt_xent(a, b, 0.1).item() == pytest.approx(slow_nt_xent(a, b, 0.1), abs=1e-4)
+
+
 def slow_scan(anchors, neighbors, weight):
     """Equation 2 of arXiv 2005.12320 for one head: -mean log <p, p'> + weight * sum p̄ log p̄."""
     p = [row.double().exp() / row.double().exp().sum() for row in anchors]

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from stages.errors import UserError
+from stages.images.loading import Rows
 from stages.networks.backbones import BACKBONES, build_backbone
 from stages.networks.classifier import Classifier, ClusterHeads
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import load_model, save_model
+from stages.scan import align
 
 
 def encoder(channels=1, backbone="small"):
@@ -92,3 +94,29 @@ def test_loading_never_runs_code_from_the_file(tmp_path):
     with pytest.raises(UserError):
         load_model(tmp_path / "model.pt", Encoder)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_the_consensus_of_heads_has_the_mean_of_their_logits_in_the_order_given():
+    torch.manual_seed(0)
+    heads, features = ClusterHeads(3, 8, 4), torch.randn(5, 8)
+    logits = heads(features)
+    merged = heads.consensus({2: [0, 1, 2, 3], 0: [3, 1, 0, 2]})(features)
+    torch.testing.assert_close(merged[0], (logits[2] + logits[0][:, [3, 1, 0, 2]]) / 2)
+    torch.testing.assert_close(heads.only(1)(features)[0], logits[1])
+
+
+def test_heads_that_say_the_same_in_another_order_are_aligned():
+    torch.manual_seed(0)
+    model = Classifier(encoder(), "backbone", 3, 4)
+    orders = ([0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0])
+    said = 5 * torch.randn(4, 128)
+    with torch.no_grad():
+        model.heads.bias.zero_()
+        for head, order in enumerate(orders):
+            model.heads.weight[head] = said[order]
+    heads = model.heads
+    rows = Rows(torch.nn.functional.normalize(torch.randn(200, 128), dim=1).numpy())
+    with torch.no_grad():
+        found = align(model, heads, rows, [0, 1, 2])
+    assert list(found) == [0, 1, 2]
+    torch.testing.assert_close(heads.consensus(found).weight[0], said)

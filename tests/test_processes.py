@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -57,7 +58,9 @@ def make_task(name):
 def one_step(name):
     """Terms, gradients and statistics after a step on the global batch."""
     task, module = make_task(name)
-    terms = task.step(*task.prepare(ROWS, torch.Generator().manual_seed(7)))
+    prepared = task.prepare(ROWS, torch.Generator().manual_seed(7))
+    assert all(part.dtype == torch.float32 for part in prepared if torch.is_tensor(part))
+    terms = task.step(*prepared)
     terms["loss"].sum().backward()
     processes.add_gradients(module)
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
@@ -129,7 +132,7 @@ def test_the_stages_under_torchrun_make_what_they_make_alone(tmp_path):
     project = make_project(tmp_path / "project")
     # Rounding differs, and training makes much of it, so: one epoch and small learning rates.
     tame = {"epochs": 1, "lr": 1.0e-3, "batch_size": 255}
-    set_params(project, {"pretext": tame, "scan": tame, "selflabel": tame})
+    set_params(project, {"pretext": tame, "scan": tame, "selflabel": tame | {"threshold": 0.11}})
     run(sys.executable, "-m", "stages.download", "--images", "data/images", "--labels", "data/labels", cwd=project)
     for out, python in {"one": [sys.executable], "two": TORCHRUN}.items():
         (project / f"{out}.py").write_text(CHAIN.replace("OUT", out))
@@ -142,6 +145,27 @@ def test_the_stages_under_torchrun_make_what_they_make_alone(tmp_path):
         alone, together = (np.load(project / out / name).astype(float) for out in ("one", "two"))
         np.testing.assert_allclose(together, alone, atol=5e-3, err_msg=name)
     assert not list((project / ".ckpt").glob("*")), "finished runs leave no checkpoint"
+
+
+def test_where_several_gpus_are_visible_a_stage_starts_itself_once_for_each(monkeypatch):
+    started = []
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(processes.os, "execv", lambda program, command: started.append((program, command)))
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="stages.pretext"))
+    monkeypatch.setattr(sys, "argv", ["stages/pretext.py", "--out", "data/pretext"])
+    for name in ("DEVICE", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    called = []
+    processes.run(lambda: called.append("here"))
+    [(program, command)] = started
+    assert program == sys.executable
+    assert command[1:4] == ["-m", "torch.distributed.run", "--standalone"]
+    assert command[4:] == ["--nproc-per-node=4", "-m", "stages.pretext", "--out", "data/pretext"]
+    assert not called
+    monkeypatch.setenv("DEVICE", "cpu")
+    processes.run(lambda: called.append("here"))
+    assert called == ["here"], "DEVICE is one device"
+    assert len(started) == 1
 
 
 def test_under_torchrun_an_error_is_said_once(tmp_path):

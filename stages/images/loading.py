@@ -46,7 +46,7 @@ class Rows:
         batch = torch.from_numpy(np.array(self.array[rows]))
         if self.device.type == "cuda":
             batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True)
+        return batch.to(self.device, non_blocking=self.device.type == "cuda")
 
 
 class Images(Rows):
@@ -58,11 +58,11 @@ class Images(Rows):
 
 
 def ahead(items: Iterator[Any], device: torch.device) -> Iterator[Any]:
-    """The same items; beside a GPU each is made in a thread while its predecessor is in use.
+    """The same items; with CUDA each is made in a thread while its predecessor is in use.
 
-    On a CPU a second thread would only take the cores from the first.
+    On a CPU a second thread would only take the cores from the first, and MPS does not bear two.
     """
-    if device.type == "cpu":
+    if device.type != "cuda":
         yield from items
         return
     with ThreadPoolExecutor(1) as thread:

@@ -112,7 +112,7 @@ class SimCLRViews:
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """Views of images, uint8 (B, C, H, W) → float32 (B, C, H, W), normalised; C is 1 or 3."""
-        draws = Draws(*(part.to(images.device, non_blocking=True) for part in draws))
+        draws = Draws(*(part.to(images.device) for part in draws))
         pixels = sample(images.float(), draws.window, draws.inside)
         if self.settings.blur:
             pixels = blur(pixels, draws.sigma, self.settings.blur_sigma[1])

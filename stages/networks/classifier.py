@@ -27,9 +27,18 @@ class ClusterHeads(nn.Module):
 
     def only(self, head: int) -> "ClusterHeads":
         """A copy that holds a single head."""
+        return self.consensus({head: list(range(self.weight.shape[1]))})
+
+    def consensus(self, members: dict[int, list[int]]) -> "ClusterHeads":
+        """A single head whose logits are the mean of those of the members, each with its clusters in the given order.
+
+        The mean of linear heads is a linear head: that of their weights.
+        """
         _, clusters, dim = self.weight.shape
         single = ClusterHeads(1, dim, clusters).to(self.weight.device)
-        single.load_state_dict({name: value[head : head + 1] for name, value in self.state_dict().items()})
+        weight = torch.stack([self.weight[head, order] for head, order in members.items()])
+        bias = torch.stack([self.bias[head][:, order] for head, order in members.items()])
+        single.load_state_dict({"weight": weight.mean(0, keepdim=True), "bias": bias.mean(0, keepdim=True)})
         return single
 
 

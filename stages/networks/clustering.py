@@ -40,7 +40,7 @@ def dataset_scan_loss(p: Tensor, neighbors: np.ndarray, entropy_weight: float, c
     for start in range(0, len(p), step):
         partners = p[torch.from_numpy(neighbors[start : start + step].astype(np.int64)).to(p.device)]
         agreement = torch.einsum("nc,nkc->nk", p[start : start + step], partners)
-        total += -torch.log(agreement.clamp_min(EPSILON)).sum(dtype=torch.float64).item()
+        total += -torch.log(agreement.clamp_min(EPSILON)).sum().item()
     consistency = total / neighbors.size
-    spread = entropy(p.mean(dim=0, dtype=torch.float64)).item()
+    spread = entropy(p.mean(dim=0)).item()
     return {"loss": consistency - entropy_weight * spread, "consistency": consistency, "entropy": spread}

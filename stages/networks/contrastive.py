@@ -13,9 +13,10 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
 
     >>> loss = nt_xent(head(backbone(view_1)), head(backbone(view_2)), temperature=0.1)
     """
-    # In float32 whatever the network ran in: at temperature 0.1, bfloat16 resolves a logit of 10 only to 1/16.
     z = F.normalize(torch.cat([a, b]).float(), dim=1)
-    logits = z @ z.T / temperature
+    # In float32 whatever the network runs in: at temperature 0.1, bfloat16 resolves a logit of 10 only to 1/16.
+    with torch.autocast(z.device.type, enabled=False):
+        logits = z @ z.T / temperature
     logits.fill_diagonal_(float("-inf"))  # a view is not its own partner
     batch = len(a)
     partner = torch.arange(2 * batch, device=z.device).roll(batch)

@@ -50,6 +50,8 @@ def compile_if_asked(module: nn.Module) -> None:
     if wanted not in ("", "0", "1"):
         raise UserError(f"COMPILE={wanted}: expected 0 or 1, or unset it")
     if wanted == "1":
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError("COMPILE=1 is for one process; several synchronise BatchNorm, which it was not tried with")
         module.compile()
 
 
@@ -78,8 +80,12 @@ def _bfloat16_pays() -> bool:
     wanted = os.environ.get("PRECISION", "")
     if wanted not in ("", "float32", "bfloat16"):
         raise UserError(f"PRECISION={wanted}: expected float32 or bfloat16, or unset it")
-    if wanted or device().type != "cpu":
-        return wanted == "bfloat16" or (wanted == "" and device().type == "cuda")
+    if wanted:
+        return wanted == "bfloat16"
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device().type != "cpu" or int(os.environ.get("WORLD_SIZE", 1)) > 1:  # several trials might not agree
+        return False
     # Processors without bfloat16 units emulate it ten times slower; those with them gain twofold. The margin between
     # leaves no room for noise to turn the answer, which would cost reproducibility.
     return 1.3 * _convolution_seconds(torch.bfloat16) < _convolution_seconds(torch.float32)

@@ -22,9 +22,9 @@ class Task(Protocol):
     """What a stage does with one batch."""
 
     def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple:
-        """Draw all that chance decides and fetch the images: what `step` gets.
+        """Draw all that chance decides, fetch the images and augment them, in float32: what `step` gets.
 
-        rows: int64 (B,), rows of the dataset, the global batch. The generator is on the CPU. With a GPU this runs a
+        rows: int64 (B,), rows of the dataset, the global batch. The generator is on the CPU. With CUDA this runs a
         batch ahead, beside `step`, so neither may change what the other reads.
         """
 
@@ -74,6 +74,8 @@ def fit(
         return history
 
     batch_size = min(plan.batch_size, images)
+    if batch_size < processes.count():
+        raise UserError(f"{phase}: a batch of {batch_size} images does not go round {processes.count()} processes")
     steps = images // batch_size  # what is left of the last batch comes up in another epoch's order
     with Progress(phase, plan.epochs * steps * batch_size, done=len(history) * steps * batch_size) as progress:
         for epoch in range(len(history), plan.epochs):
@@ -116,7 +118,7 @@ class Means:
         # Of the step before: this one's may still be on its way through the device, which shall not wait for us.
         note = self._check()
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach().double().mean()
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float().mean()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.steps += 1
         if "loss" in terms:

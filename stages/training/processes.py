@@ -8,6 +8,7 @@ their sum over the processes is the gradient of the global loss.
 Processes come from torchrun, or, where several GPUs are visible, a stage starts itself under it.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.errors import UserError
 from stages.training.devices import device
 
 T = TypeVar("T")
@@ -33,19 +35,31 @@ def run(call: Callable[[], None]) -> None:
     if "WORLD_SIZE" in os.environ:
         if int(os.environ["WORLD_SIZE"]) == 1:
             return call()
+        if device().type == "mps" or ":" in os.environ.get("DEVICE", ""):
+            raise UserError(f"several processes cannot share {device()}; unset DEVICE, or set it to cpu or cuda")
         dist.init_process_group("nccl" if device().type == "cuda" else "gloo", timeout=PATIENCE)
         try:
             with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stdout if first() else nowhere):
                 call()
-        finally:
-            dist.destroy_process_group()
-    elif not os.environ.get("DEVICE") and torch.cuda.device_count() > 1:
+        except BaseException:
+            # The others wait in a collective that this process will never join, and to leave the group is one, too:
+            # say what happened and go; torchrun then ends them.
+            atexit.register(_leave)
+            raise
+        dist.destroy_process_group()
+    elif not os.environ.get("DEVICE") and torch.cuda.device_count() > 1 and sys.modules["__main__"].__spec__:
         sys.stdout.flush()
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={torch.cuda.device_count()}"]
         stage = sys.modules["__main__"].__spec__.name
         os.execv(sys.executable, [sys.executable, "-m", *torchrun, "-m", stage, *sys.argv[1:]])
     else:
         call()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def count() -> int:

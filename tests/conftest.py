@@ -1,0 +1,5 @@
+"""Tests run on the CPU, also where there is a GPU: they compare bytes, and several of them run at once."""
+
+import os
+
+os.environ.setdefault("DEVICE", "cpu")
