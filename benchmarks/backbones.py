@@ -47,6 +47,7 @@ def residual(widths: list[int], blocks: list[int], stride: int):
 
 
 CANDIDATES = {
+    "tiny: 32-64, stem stride 4": BACKBONES["tiny"],
     "small: 32-64-128, stem stride 2": BACKBONES["small"],
     "half as wide: 16-32-64, stem stride 2": residual([16, 32, 64], [0, 1, 1], 2),
     "a block more: 32-64-128, stem stride 2": residual([32, 64, 128], [1, 1, 1], 2),

@@ -192,9 +192,7 @@ def simclr_step(title: str, target: float, backbone: str, data: Data, settings: 
 def simclr_step_resnet() -> Row:
     """The paper's network."""
     row = simclr_step("SimCLR step, ResNet-18, 32×32, batch 128", 2.8, "resnet18-cifar", rgb(), PAPER_VIEWS, 128)
-    share = 2 * row.ours * training_flops("resnet18-cifar", rgb().meta) / matrix_flops()
-    row.note = f"{share:.0%} of what a matrix product reaches, in {precision()}"
-    return row
+    return with_ceiling(row, 2 * 3 * forward_flops("resnet18-cifar", rgb().meta))
 
 
 def simclr_step_default() -> Row:
@@ -202,9 +200,7 @@ def simclr_step_default() -> Row:
     p = read(pretext.Params, Path("params.yaml")).pretext
     title = f"SimCLR step, default network, {grey().meta.size}×{grey().meta.size}, batch {p.batch_size}"
     row = simclr_step(title, 8, p.backbone, grey(), params().views, p.batch_size)
-    share = 2 * row.ours * training_flops(p.backbone, grey().meta) / matrix_flops()
-    row.note = f"{share:.0%} of what a matrix product reaches, in {precision()}"
-    return row
+    return with_ceiling(row, 2 * 3 * forward_flops(p.backbone, grey().meta))
 
 
 def overhead() -> Row:
@@ -249,7 +245,8 @@ def scan_step() -> Row:
 
     other = usual_step(loss, plain, torch.optim.Adam(plain.parameters(), lr=1e-4))
     found = alternate(lambda: usual.rate_of(other, samples, p.batch_size), lambda: rate(step, p.batch_size))
-    return Row("scan step, whole network, default", *found, 5, "images/s")
+    row = Row("scan step, whole network, default", *found, 5, "images/s")
+    return with_ceiling(row, 2 * 3 * forward_flops(backbone, data.meta))
 
 
 def scan_heads() -> Row:
@@ -298,7 +295,8 @@ def selflabel_step() -> Row:
 
     other = usual_step(loss, plain, torch.optim.Adam(plain.parameters(), lr=p.lr))
     found = alternate(lambda: usual.rate_of(other, samples, p.batch_size), lambda: rate(step, p.batch_size))
-    return Row("selflabel step, default", *found, 5, "images/s", "ours with the mean teacher")
+    row = Row("selflabel step, default", *found, 5, "images/s")
+    return with_ceiling(row, (1 + 3) * forward_flops(backbone, data.meta))
 
 
 def embed() -> Row:
@@ -480,14 +478,24 @@ def precision() -> str:
         return "bfloat16" if torch.is_autocast_enabled(device().type) else "float32"
 
 
-def training_flops(backbone: str, meta: Meta) -> float:
-    """Floating-point operations of a training step per view: forward, and twice that backward."""
+def with_ceiling(row: Row, flops_per_image: float) -> Row:
+    """The row with a note on how near ours is to the processor's limit, and which ratio the limit itself would have.
+
+    A training step takes three times the operations of a forward pass: backward, they are twice as many.
+    """
+    share = row.ours * flops_per_image / matrix_flops()
+    row.note = f"{share:.0%} of a matrix product in {precision()}; at all of it, {row.ratio / share:.1f}×"
+    return row
+
+
+def forward_flops(backbone: str, meta: Meta) -> float:
+    """Floating-point operations of a forward pass of one view."""
     from torch.utils.flop_counter import FlopCounterMode
 
     encoder = make_encoder(backbone, meta).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         encoder(torch.zeros(1, meta.channels, meta.size, meta.size, device=device()))
-    return 3 * counter.get_total_flops()
+    return counter.get_total_flops()
 
 
 @cache

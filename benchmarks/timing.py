@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-WARM_UP = 3.0  # seconds: DataLoader workers have started and their queues are as full as they will be
+WARM_UP = 2.5  # seconds: DataLoader workers have started and their queues are as full as they will be
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Row:
         return self.target is None or (self.ratio <= self.target if self.at_most else self.ratio >= self.target)
 
 
-def rate(step: Callable[[], object], units: int, seconds: float = 4.0) -> float:
+def rate(step: Callable[[], object], units: int, seconds: float = 3.0) -> float:
     """Units per second of a step that handles so many: after a warm-up, over at least that time."""
     start = time.perf_counter()
     while time.perf_counter() - start < WARM_UP:
