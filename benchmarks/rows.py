@@ -419,7 +419,7 @@ def matrix_product() -> Row:
     """What the processor can do at best, in float32 and in bfloat16."""
     rates = [matrix_flops(dtype) / 1e9 for dtype in (torch.float32, torch.bfloat16)]
     note = f"usual: float32, ours: bfloat16; used here: {precision()}"
-    return Row("matrix product 2,048³", *rates, rates[1] / rates[0], None, "GFLOP/s", note)
+    return Row("matrix product 1,024³", *rates, rates[1] / rates[0], None, "GFLOP/s", note)
 
 
 def equal_quality() -> Row:
@@ -503,8 +503,8 @@ def forward_flops(backbone: str, meta: Meta) -> float:
 def matrix_flops(dtype: torch.dtype | None = None) -> float:
     """Floating-point operations per second of a matrix product, best of a few; by default in the chosen precision."""
     dtype = dtype or getattr(torch, precision())
-    a, b = (torch.ones(2048, 2048, dtype=dtype, device=device()) for _ in range(2))
-    return 2 * 2048**3 * max(rate(lambda: (a @ b)[0, 0].item(), 1, seconds=0.5) for _ in range(3))
+    a, b = (torch.ones(1024, 1024, dtype=dtype, device=device()) for _ in range(2))
+    return 2 * 1024**3 * max(rate(lambda: (a @ b)[0, 0].item(), 1, seconds=0.5) for _ in range(3))
 
 
 ROWS: dict[str, Callable[[], Row | list[Row]]] = {
