@@ -12,10 +12,10 @@ from stages.images.store import write_images
 
 FEW, MANY = 4_000, 16_000
 SIDE = 48  # large images, so that holding them would show: 2.3 kB each, 28 MB for those that come in addition
-PER_IMAGE = 1000  # bytes that an image may cost: an embedding, neighbours, probabilities, a place in an order
+PER_IMAGE = 1500  # bytes that an image may cost: embedding, neighbours, probabilities; up to 850 are chance
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells own memory from mapped files")
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     flags = {
@@ -29,8 +29,8 @@ def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
     found = {}
     for count in (FEW, MANY):
         project = make_project(tmp_path / str(count))
-        # Equally many steps: the memory of a process takes some until it no longer grows.
-        short = {"epochs": MANY // count, "batch_size": 256}
+        # Equally many steps, since a process grows for some; small batches, since what they take varies by 5 %.
+        short = {"epochs": MANY // count, "batch_size": 64}
         set_params(
             project, {"pretext": short | {"backbone": "tiny"}, "scan": short, "selflabel": short | {"threshold": 0.05}}
         )

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import faiss
 import numpy as np
 
-from stages.scoring.search import CHUNK, check_finite, nearest, without_self
+from stages.scoring.search import CHUNK, check_finite, filled, nearest, others
 
 SAMPLE = 1000  # vectors whose exact neighbours the recall is measured on
 WIDEST = 4096  # how far an HNSW search is widened at most
@@ -34,7 +34,7 @@ def nearest_approximately(base: np.ndarray, k: int, kind: Literal["ivf", "hnsw"]
 
     def reached(width: int) -> float:
         setattr(*knob, width)
-        return recall_of(base, rows, _search(index, base, k, rows), exact)
+        return recall_of(base, rows, others(index, base, k, rows), exact)
 
     # The least width that is enough: doubled until it is, then halving the last step. Wider never finds less.
     width, widest = 1 if kind == "ivf" else 32, getattr(index, "nlist", WIDEST)
@@ -55,7 +55,7 @@ def nearest_approximately(base: np.ndarray, k: int, kind: Literal["ivf", "hnsw"]
         # Vectors of the same list look into the same lists, which then stay in the processor's cache.
         order = np.argsort(_lists(index, base), kind="stable")
     found = np.empty((len(base), k), dtype=np.int32)
-    found[order] = _search(index, base, k, order)
+    found[order] = others(index, base, k, order)
     short = np.flatnonzero((found < 0).any(axis=1))
     if len(short):
         found[short] = nearest(base, k, short)
@@ -88,7 +88,7 @@ def _inverted_file(base: np.ndarray) -> tuple[faiss.Index, tuple[object, str]]:
     index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = 64, 1
     sample = np.sort(np.random.default_rng(0).permutation(count)[: 64 * lists])
     index.train(np.ascontiguousarray(base[sample], dtype=np.float32))
-    _fill(index, base)
+    filled(index, base)
     return index, (index, "nprobe")
 
 
@@ -96,25 +96,11 @@ def _graph(base: np.ndarray) -> tuple[faiss.Index, tuple[object, str]]:
     """Hierarchical navigable small world: a graph of near vectors that a search walks along (arXiv 1603.09320)."""
     index = faiss.IndexHNSWFlat(base.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 80
-    _fill(index, base)
+    filled(index, base)
     return index, (index.hnsw, "efSearch")
-
-
-def _fill(index: faiss.Index, base: np.ndarray) -> None:
-    for start in range(0, len(base), CHUNK):
-        index.add(np.ascontiguousarray(base[start : start + CHUNK], dtype=np.float32))
 
 
 def _lists(index: faiss.Index, base: np.ndarray) -> np.ndarray:
     """The list that each vector lies in, int64 (N,)."""
     parts = (np.ascontiguousarray(base[start : start + CHUNK]) for start in range(0, len(base), CHUNK))
     return np.concatenate([index.quantizer.search(part, 1)[1][:, 0] for part in parts])
-
-
-def _search(index: faiss.Index, base: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
-    found = np.empty((len(rows), k), dtype=np.int32)
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        _, candidates = index.search(np.ascontiguousarray(base[chunk], dtype=np.float32), k + 1)
-        found[start : start + CHUNK] = without_self(candidates, chunk)
-    return found

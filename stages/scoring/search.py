@@ -19,8 +19,14 @@ def nearest(base: np.ndarray, k: int, rows: np.ndarray | None = None) -> np.ndar
     """
     if not 0 <= k < len(base):
         raise ValueError(f"k = {k} neighbours of {len(base)} vectors: each has {len(base) - 1} others")
-    index = _index(base)
-    rows = np.arange(len(base)) if rows is None else np.asarray(rows)
+    return others(_index(base), base, k, np.arange(len(base)) if rows is None else np.asarray(rows))
+
+
+def others(index: faiss.Index, base: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
+    """What any index over `base` finds as the `k` nearest of those rows, int (Q,), without the rows themselves.
+
+    Returns int32 (Q, k), nearest first; -1 where the index finds fewer.
+    """
     found = np.empty((len(rows), k), dtype=np.int32)
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
@@ -56,9 +62,13 @@ def nearest_to(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarra
 
 
 def _index(base: np.ndarray) -> faiss.IndexFlatIP:
-    """An exact index of `base`, filled in chunks so that a memory map is never read whole."""
+    """An exact index of `base`."""
     check_finite(base)
-    index = faiss.IndexFlatIP(base.shape[1])
+    return filled(faiss.IndexFlatIP(base.shape[1]), base)
+
+
+def filled(index: faiss.Index, base: np.ndarray) -> faiss.Index:
+    """The index with all vectors of `base` added, in chunks so that a memory map is never read whole."""
     for start in range(0, len(base), CHUNK):
         index.add(np.ascontiguousarray(base[start : start + CHUNK], dtype=np.float32))
     return index
