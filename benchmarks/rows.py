@@ -29,7 +29,8 @@ from stages.networks.confident import confident_loss, pseudo_labels
 from stages.networks.contrastive import nt_xent
 from stages.networks.encoder import Encoder, Input
 from stages.params import read
-from stages.pretext import SimCLR
+from stages.pretexts.simclr import SimCLR
+from stages.pretexts.task import Settings
 from stages.scan import HeadsOnEmbeddings, WholeNetwork
 from stages.scoring.approximate import nearest_approximately, recall_of
 from stages.scoring.neighbors import purity
@@ -176,7 +177,7 @@ def simclr_step(title: str, target: float, backbone: str, data: Data, settings: 
     """A training step of SimCLR, end to end."""
     encoder, plain = make_encoder(backbone, data.meta), usual.channels_first(make_encoder(backbone, data.meta))
     views = SimCLRViews(settings, data.meta.mean, data.meta.std)
-    task = SimCLR(encoder, Images(data.images, device()), views, 0.1)
+    task = SimCLR(encoder, Images(data.images, device()), views, Settings(0.1))
     step = our_step(task, encoder, sgd(encoder), len(data.images), size)
     transform = usual.simclr_views(settings, data.meta)
     samples = usual.Samples(data.images, [transform] * 2)
@@ -208,7 +209,7 @@ def overhead() -> Row:
     p, data = read(pretext.Params, Path("params.yaml")).pretext, grey()
     encoder = make_encoder(p.backbone, data.meta)
     views = SimCLRViews(params().views, data.meta.mean, data.meta.std)
-    task = SimCLR(encoder, Images(data.images, device()), views, 0.1)
+    task = SimCLR(encoder, Images(data.images, device()), views, Settings(0.1))
     ready = torch.randn(2 * p.batch_size, data.meta.channels, data.meta.size, data.meta.size, device=device())
     optimizer = sgd(encoder)
     encoder.train()
@@ -449,7 +450,7 @@ def equal_quality() -> Row:
             encoder = (usual.channels_first(encoder) if way == "usual" else encoder).to(device())
             optimizer = torch.optim.SGD(encoder.parameters(), lr=p.lr, momentum=p.momentum, weight_decay=p.weight_decay)
             rows = (item for epoch in range(epochs) for item in batches(part, p.batch_size, seed, epoch))
-            task, endless = SimCLR(encoder, where, views, p.temperature), usual.endless(samples, p.batch_size)
+            task, endless = SimCLR(encoder, where, views, Settings(p.temperature)), usual.endless(samples, p.batch_size)
 
             def loss(a: Tensor, b: Tensor, encoder: Encoder = encoder) -> Tensor:
                 return nt_xent(*encoder(torch.cat([a, b])).chunk(2), p.temperature)

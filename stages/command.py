@@ -98,9 +98,9 @@ def output_file(out: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_table(path: Path, rows: list[dict[str, float]]) -> None:
-    """Rows of numbers as CSV; a column that a row lacks is empty there."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def write_table(path: Path, rows: list[dict[str, float]], columns: list[str] | None = None) -> None:
+    """Rows of numbers as CSV; a column that a row lacks is empty there. Without `columns`, all that rows name."""
+    columns = columns or list(dict.fromkeys(name for row in rows for name in row))
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()

@@ -1,20 +1,29 @@
 """Stage `download`: bring a dataset into the one stored form, its labels apart from its images."""
 
+import csv
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from stages import command
 from stages.images import store
-from stages.images.sources import SOURCES
-from stages.params import Block
+from stages.images.sources.dataset import Wanted, fitted
+from stages.images.sources.table import SOURCES
+from stages.params import Block, Count, Fraction, Seed
 
 
 class Data(Block):
-    """The block `data`: which dataset, and the folder where its files already lie, if they do."""
+    """The block `data`: which dataset, the folder where its files already lie, if they do, and how much of it."""
 
     name: Literal[*SOURCES]
     path: str | None
+    size: Count | None
+    limit: Count | None
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: Seed
+    unreadable: Fraction
 
 
 class Params(Block):
@@ -29,20 +38,28 @@ def download(images: Path, labels: Path, params: Params) -> None:
     Labels lie apart so that only the stage that evaluates depends on them. Equal params give equal bytes, whatever
     route the data came by. Raises UserError if the data cannot be had; then both folders stay as they were.
     """
-    path = Path(params.data.path).expanduser() if params.data.path is not None else None
+    data = params.data
+    path = Path(data.path).expanduser() if data.path is not None else None
     with (
         command.output_folder(images) as images_out,
         command.output_folder(labels) as labels_out,
-        # Beside the outputs there is room for a large dataset, which the system's temporary folder may not have.
-        tempfile.TemporaryDirectory(dir=images_out) as scratch,
+        # Beside the outputs there is room for a large dataset, which the system's temporary folder may not have. A
+        # transfer that was given up may still write there while it is cleared.
+        tempfile.TemporaryDirectory(dir=images_out, ignore_cleanup_errors=True) as scratch,
     ):
-        dataset = SOURCES[params.data.name](path, Path(scratch))
-        meta = store.write_images(images_out, params.data.name, dataset.images, dataset.source)
+        wanted = Wanted(scratch=Path(scratch), **data.model_dump() | {"path": path})
+        dataset = fitted(SOURCES[data.name](wanted), wanted)
+        meta = store.write_images(images_out, data.name, dataset.images, dataset.source)
         store.write_labels(labels_out, dataset.labels, dataset.classes)
-    counts = " + ".join(f"{len(split):,} {name}" for name, split in dataset.images.items())
+        for name, rows in dataset.tables.items():
+            # File names are bytes; those that are no UTF-8 come out as they went in.
+            with open(images_out / name, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+        counts = {split: store.read_images(images_out, split) for split in dataset.images}
     print(
-        f"{params.data.name}: {counts} images of {meta.size}x{meta.size}x{meta.channels},"
-        f" {sum(split.nbytes for split in dataset.images.values()) / 1e6:.1f} MB, {len(dataset.classes)} classes"
+        f"{data.name}: {' + '.join(f'{len(split):,} {name}' for name, split in counts.items())} images of"
+        f" {meta.size}x{meta.size}x{meta.channels}, {sum(split.nbytes for split in counts.values()) / 1e6:.1f} MB,"
+        f" {len(dataset.classes)} classes"
     )
 
 

@@ -1,6 +1,7 @@
 """Stage embed: every image as a unit vector."""
 
 import json
+import shutil
 from pathlib import Path
 
 from stages.command import output_folder, run
@@ -29,9 +30,14 @@ def embed(images: Path, pretext: Path, out: Path, params: Params) -> None:
     """Write train.npy and test.npy, float32 (N, D) of unit length, and meta.json that names the layer."""
     encoder = load_model(pretext / "model.pt", Encoder).to(device())
     layer = params.embed.layer
+    encoder.dim(layer)  # complains before anything is begun
     with output_folder(out) as folder:
         for split in ("train", "test"):
-            write_embeddings(folder / f"{split}.npy", f"embed {split}", read_images(images, split), encoder, layer)
+            path = folder / f"{split}.npy"
+            if (made_elsewhere := pretext / f"{split}.npy").exists():
+                shutil.copyfile(made_elsewhere, path)
+            else:
+                write_embeddings(path, f"embed {split}", read_images(images, split), encoder, layer)
         (folder / "meta.json").write_text(json.dumps({"layer": layer}) + "\n")
 
 

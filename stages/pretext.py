@@ -1,40 +1,71 @@
-"""Stage pretext: train an encoder without labels."""
+"""Stage pretext: an encoder, trained without labels or brought from elsewhere."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
 
 from stages.command import fingerprint, output_folder, run, write_table
-from stages.images.loading import Images
+from stages.errors import UserError
+from stages.images.loading import Concatenated, Images
 from stages.images.store import read_images, read_meta
 from stages.images.views import SimCLRViews, ViewSettings
-from stages.networks.contrastive import nt_xent
+from stages.networks.backbones import ABSENT, Name
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
+from stages.networks.weights import load_weights, normalisation
 from stages.params import Block, Count, Positive, Seed
+from stages.pretexts.byol import BYOL
+from stages.pretexts.instance import InstanceDiscrimination
+from stages.pretexts.moco import MoCo
+from stages.pretexts.rotnet import RotNet
+from stages.pretexts.simclr import SimCLR
+from stages.pretexts.task import PretextTask, Settings
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import compile_if_asked, device
-from stages.training.loop import Plan, fit
+from stages.training.loop import Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
+
+TASKS: dict[str, type[PretextTask]] = {
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "byol": BYOL,
+    "rotnet": RotNet,
+    "instance": InstanceDiscrimination,
+}
+COLUMNS = ["epoch", "lr", "loss"]  # of a history without epochs
+CHUNK = 2**14  # vectors read at once
 
 
 class Pretext(Block):
     """The block `pretext`; what each key does is said in params.yaml."""
 
-    backbone: Literal["tiny", "small", "resnet18-cifar"]
+    method: Literal[*TASKS, "frozen", "embeddings"]
+    backbone: Name
+    weights: str | None
     projection_dim: Count
     temperature: Positive
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    queue: Count
+    negatives: Count
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     lr: Positive
     warmup_epochs: Annotated[float, Field(ge=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _weights_where_they_are_read(self) -> "Pretext":
+        wanted = {"frozen": "a file, or download", "embeddings": "a folder with train.npy and test.npy"}
+        if self.method in wanted and self.weights is None:
+            raise ValueError(f"method: {self.method} needs weights: {wanted[self.method]}")
+        if self.method not in wanted and self.weights is not None:
+            raise ValueError(f"method: {self.method} starts afresh and reads no weights; set weights: null")
+        return self
 
 
 class Params(Block):
@@ -45,44 +76,95 @@ class Params(Block):
     pretext: Pretext
 
 
-class SimCLR:
-    """A batch of SimCLR: two views of every image, which should find each other among all."""
-
-    def __init__(self, encoder: Encoder, images: Images, views: SimCLRViews, temperature: float):
-        self.encoder, self.images, self.views, self.temperature = encoder, images, views, temperature
-
-    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Two views of each image of this process, one after the other (2B, C, H, W); the size of the global batch."""
-        own = processes.share(len(rows))
-        draws = self.views.draw(2 * len(rows), generator).slice(2 * own.start, 2 * own.stop)
-        return self.views(self.images(rows[own]).repeat_interleave(2, dim=0), draws), len(rows)
-
-    def step(self, views: Tensor, rows: int) -> dict[str, Tensor]:
-        """The loss."""
-        # Both views in one forward, so that BatchNorm sees them together.
-        projections = self.encoder(views).unflatten(0, (-1, 2))
-        a, b = processes.gather(projections, rows).unbind(dim=1)
-        return {"loss": nt_xent(a, b, self.temperature)}
-
-
 def pretext(images: Path, out: Path, params: Params, checkpoints: Path = Path(".ckpt")) -> None:
-    """Train the encoder with SimCLR on data/images/train.npy; write model.pt and history.csv."""
-    p = params.pretext
-    meta, train = read_meta(images), Images(read_images(images, "train"), device())
+    """Write model.pt and history.csv; where embeddings were made elsewhere, these too, as unit vectors."""
     torch.manual_seed(params.seed)
-    encoder = Encoder(p.backbone, p.projection_dim, Input(meta.size, meta.channels, meta.mean, meta.std))
-    encoder = synchronise_batchnorm(encoder.to(device())).train()
+    if params.pretext.method in TASKS:
+        train(images, out, params, checkpoints)
+    elif params.pretext.method == "frozen":
+        freeze(images, out, params.pretext)
+    else:
+        take_over(images, out, Path(params.pretext.weights).expanduser())
+
+
+def train(images: Path, out: Path, params: Params, checkpoints: Path) -> None:
+    """Train an encoder on data/images/train.npy, and on unlabeled.npy if the dataset has one."""
+    p, meta = params.pretext, read_meta(images)
+    splits = [read_images(images, split) for split in ("train", "unlabeled") if (images / f"{split}.npy").exists()]
+    pixels = Images(Concatenated(splits) if len(splits) > 1 else splits[0], device())
+    views = SimCLRViews(params.views, meta.mean, meta.std)
+    input = Input(meta.size, meta.channels, meta.mean, meta.std)
+    encoder = Encoder(p.backbone, p.projection_dim, input, TASKS[p.method].head)
+    task = TASKS[p.method](encoder, pixels, views, Settings(p.temperature, p.ema, p.queue, p.negatives))
+    task = synchronise_batchnorm(task.to(device())).train()
     compile_if_asked(encoder.backbone)
-    # The paper decays every weight, BatchNorm's and the biases' too.
-    optimizer = torch.optim.SGD(encoder.parameters(), lr=p.lr, momentum=p.momentum, weight_decay=p.weight_decay)
-    task = SimCLR(encoder, train, SimCLRViews(params.views, meta.mean, meta.std), p.temperature)
+    learning = [weight for weight in task.parameters() if weight.requires_grad]
+    optimizer = make_optimizer("sgd", learning, p.lr, p.weight_decay, p.momentum)
+    optimizer.register_step_post_hook(lambda *_: task.follow())
     plan = Plan(p.epochs, p.batch_size, p.lr, "cosine", p.warmup_epochs)
     with Checkpoint(checkpoints, "pretext", fingerprint(params, images)) as checkpoint:
-        history = fit("pretext", task, encoder, optimizer, len(train), plan, params.seed, checkpoint)
+        history = fit("pretext", task, task, optimizer, len(pixels), plan, params.seed, checkpoint)
         with output_folder(out) as folder:
-            save_model(folder / "model.pt", encoder)
+            save_model(folder / "model.pt", task.encoder)
             write_table(folder / "history.csv", history)
         checkpoint.clear()
+
+
+def freeze(images: Path, out: Path, p: Pretext) -> None:
+    """Take a network as it was trained elsewhere, normalised as it was there."""
+    meta = read_meta(images)
+    encoder = Encoder(p.backbone, p.projection_dim, Input(meta.size, meta.channels, meta.mean, meta.std), "none", 3)
+    load_weights(p.backbone, encoder.backbone, p.weights)
+    mean, std = normalisation(p.backbone, encoder.backbone)
+    if meta.channels == 1:
+        mean, std = [sum(mean) / 3], [sum(std) / 3]
+    encoder.input = Input(meta.size, meta.channels, mean, std)
+    encoder.config["input"] = encoder.input._asdict()
+    with output_folder(out) as folder:
+        save_model(folder / "model.pt", encoder)
+        write_table(folder / "history.csv", [], COLUMNS)
+    print(f"pretext: {p.backbone}, {encoder.backbone.dim} features, weights from {p.weights}; nothing was trained")
+
+
+def take_over(images: Path, out: Path, source: Path) -> None:
+    """Take embeddings that were made elsewhere: source/{train,test}.npy, float (N, D), brought to unit length."""
+    meta, found = read_meta(images), {}
+    for split in ("train", "test"):
+        path = source / f"{split}.npy"
+        try:
+            found[split] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "no .npy file of numbers"
+            raise UserError(f"pretext.weights: {path}: {reason}; expected float (N, D), a row an image") from None
+        wanted, rows = len(read_images(images, split)), found[split]
+        if rows.ndim != 2 or rows.dtype.kind != "f" or len(rows) != wanted:
+            raise UserError(
+                f"pretext.weights: {path} is {rows.dtype} {rows.shape}; expected float ({wanted}, D), a row for every "
+                f"image of {images / split}.npy in its order"
+            )
+    dims = {split: rows.shape[1] for split, rows in found.items()}
+    if dims["train"] != dims["test"]:
+        raise UserError(f"pretext.weights: the vectors of train have {dims['train']} numbers, of test {dims['test']}")
+    encoder = Encoder(f"{ABSENT}{dims['train']}", 1, Input(meta.size, meta.channels, meta.mean, meta.std), "none")
+    with output_folder(out) as folder:
+        for split, rows in found.items():
+            write_unit_vectors(folder / f"{split}.npy", source / f"{split}.npy", rows)
+        save_model(folder / "model.pt", encoder)
+        write_table(folder / "history.csv", [], COLUMNS)
+    print(f"pretext: embeddings of {dims['train']} numbers from {source}; nothing was trained")
+
+
+def write_unit_vectors(path: Path, source: Path, rows: np.ndarray) -> None:
+    """Write rows (N, D) as float32 of unit length, in chunks. UserError for a vector that has no direction."""
+    table = np.lib.format.open_memmap(path, "w+", np.float32, rows.shape)
+    for start in range(0, len(rows), CHUNK):
+        chunk = np.asarray(rows[start : start + CHUNK], dtype=np.float64)
+        length = np.linalg.norm(chunk, axis=1, keepdims=True)
+        bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+        if len(bad):
+            raise UserError(f"pretext.weights: row {start + bad[0]} of {source} is zero, NaN or infinite; mend it")
+        table[start : start + CHUNK] = chunk / length
+    table.flush()
 
 
 if __name__ == "__main__":

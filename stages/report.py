@@ -48,6 +48,7 @@ def report(
     groups = describe(images, labels, selflabel, params.report.prototypes)
     folders = {"pretext": pretext, "scan": scan, "selflabel": selflabel}
     histories = {name: pd.read_csv(folder / "history.csv", dtype=float) for name, folder in folders.items()}
+    histories = {name: history for name, history in histories.items() if len(history)}  # the others trained nothing
     with confusion.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     table = np.array([line[1:] for line in lines], dtype=float)

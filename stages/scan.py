@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.command import fingerprint, output_folder, run, write_table
 from stages.errors import UserError
@@ -25,7 +25,7 @@ from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import compile_if_asked, device
 from stages.training.inference import write_embeddings, write_probabilities
-from stages.training.loop import History, Plan, fit
+from stages.training.loop import History, Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
 
 CHUNK = 2**14  # embeddings classified together where the heads are compared
@@ -35,7 +35,7 @@ class Scan(Block):
     """The block `scan`; what each key does is said in params.yaml."""
 
     entropy_weight: Annotated[float, Field(ge=0)]
-    train: Literal["heads", "all"]
+    train: Literal["heads", "views", "all"]
     augmentation: Literal["views", "strong"]
     heads: Count
     consensus: Count
@@ -44,6 +44,7 @@ class Scan(Block):
     head_lr: Positive
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["adam", "sgd"]
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
 
@@ -83,9 +84,12 @@ def scan(
     if params.clusters > len(train):
         raise UserError(f"clusters = {params.clusters} is more than the {len(train)} training images; lower it")
     encoder = load_model(pretext / "model.pt", Encoder)
-    # Heads that begin on cached embeddings sit where these came from; heads that begin with the network sit on the
-    # backbone, as in the paper.
-    layer = json.loads((embeddings / "meta.json").read_text())["layer"] if p.head_epochs else "backbone"
+    if p.train != "heads":
+        encoder.require_network("set scan.train: heads and selflabel.epochs: 0")
+    # Heads that begin on cached embeddings, or stay on an encoder that does not learn, sit where these came from; heads
+    # that begin with the network sit on the backbone, as in the paper.
+    on_embeddings = p.head_epochs or p.train != "all"
+    layer = json.loads((embeddings / "meta.json").read_text())["layer"] if on_embeddings else "backbone"
     torch.manual_seed(params.seed)
     model = synchronise_batchnorm(Classifier(encoder, layer, p.heads, params.clusters).to(device()))
 
@@ -93,18 +97,22 @@ def scan(
     with Checkpoint(checkpoints, "scan", fingerprint(params, *inputs)) as checkpoint:
         history: History = []
         losses: list[dict] = []
+        vectors = np.load(embeddings / "train.npy", mmap_mode="r")
         if p.head_epochs:
-            vectors = np.load(embeddings / "train.npy", mmap_mode="r")
             history += train_heads(model, vectors, pairs, params, checkpoint)
             losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
-        if p.train == "all":
+        if p.train != "heads":
             history += train_network(model, train, pairs, params, checkpoint)
+        if p.train == "views":
+            losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
         with output_folder(out) as folder:
             if p.train == "all":
                 vectors = write_embeddings(folder / "vectors.npy", "scan, measuring", train, model.encoder, layer)
                 losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
                 (folder / "vectors.npy").unlink(missing_ok=True)
-            write_probabilities(folder, "scan", images, model)
+                write_probabilities(folder, "scan", images, model)
+            else:
+                write_answers(folder, embeddings, model)
             save_model(folder / "model.pt", model)
             write_table(folder / "history.csv", history)
             write_table(folder / "heads.csv", losses)
@@ -125,18 +133,22 @@ def train_heads(
 def train_network(
     model: Classifier, train: np.ndarray, pairs: np.ndarray, params: Params, checkpoint: Checkpoint
 ) -> History:
-    """Train the whole network on random views of images and of one random neighbour each."""
+    """Train the whole network, or only its heads, on random views of images and of one random neighbour each."""
     p, input = params.scan, model.encoder.input
     views = {
         "views": SimCLRViews(params.views, input.mean, input.std),
         "strong": StrongViews(params.strong, input.mean, input.std),
     }[p.augmentation]
     compile_if_asked(model.encoder.backbone)
-    optimizer = torch.optim.Adam(model.parameters(), lr=p.lr, weight_decay=p.weight_decay)
     model.train()
+    learning: nn.Module = model
+    if p.train == "views":
+        model.encoder.requires_grad_(False).eval()
+        learning = model.heads
+    optimizer = make_optimizer(p.optimizer, learning.parameters(), p.lr, p.weight_decay)
     task = WholeNetwork(model, Images(train, device()), pairs, views, p.entropy_weight)
     plan = Plan(p.epochs, p.batch_size, p.lr)
-    return fit("scan, network", task, model, optimizer, len(train), plan, params.seed, checkpoint)
+    return fit("scan, network", task, learning, optimizer, len(train), plan, params.seed, checkpoint)
 
 
 class HeadsOnEmbeddings:
@@ -195,6 +207,13 @@ def probabilities(model: Classifier, rows: Rows) -> Tensor:
     """What the only head of the model says of embeddings (N, D): float32 (N, clusters) on the device."""
     parts = (rows(slice(start, start + CHUNK)) for start in range(0, len(rows), CHUNK))
     return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
+
+
+def write_answers(folder: Path, embeddings: Path, model: Classifier) -> None:
+    """What the only head says of the cached embeddings: probabilities-{train,test}.npy, float16 (N, clusters)."""
+    for split in ("train", "test"):
+        answers = probabilities(model, Rows(np.load(embeddings / f"{split}.npy", mmap_mode="r"), device()))
+        np.save(folder / f"probabilities-{split}.npy", answers.half().cpu().numpy())
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Stage selflabel: the network learns from its own confident answers."""
 
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from stages.images.views import PlainView
 from stages.networks.classifier import Classifier
 from stages.networks.confident import confident_loss, pseudo_labels
 from stages.networks.model import load_model, save_model
-from stages.params import Block, Count, Positive, Seed
+from stages.params import Block, Positive, Seed
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import compile_if_asked, device
 from stages.training.inference import write_probabilities
-from stages.training.loop import Plan, fit
+from stages.training.loop import Plan, fit, make_optimizer
 from stages.training.mean_teacher import MeanTeacher
 from stages.training.processes import synchronise_batchnorm
 
@@ -33,8 +34,9 @@ class SelfLabel(Block):
     threshold: Annotated[float, Field(gt=0, le=1)]
     class_weights: bool
     ema: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Count
+    epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["adam", "sgd"]
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
 
@@ -92,11 +94,19 @@ class SelfLabeling:
 def selflabel(images: Path, scan: Path, out: Path, params: Params, checkpoints: Path = Path(".ckpt")) -> None:
     """Fine-tune the model of `scan` on its confident pseudo-labels; write model.pt, history.csv and probabilities."""
     p = params.selflabel
+    if p.epochs == 0:
+        with output_folder(out) as folder:
+            for name in ("model.pt", "probabilities-train.npy", "probabilities-test.npy"):
+                shutil.copyfile(scan / name, folder / name)
+            write_table(folder / "history.csv", [], ["epoch", "lr", "loss"])
+        return print("selflabel: epochs = 0, scan's answer stays as it is")
     train = Images(read_images(images, "train"), device())
-    student = synchronise_batchnorm(load_model(scan / "model.pt", Classifier).to(device()))
+    student = load_model(scan / "model.pt", Classifier)
+    student.encoder.require_network("set selflabel.epochs: 0")
+    student = synchronise_batchnorm(student.to(device()))
     compile_if_asked(student.encoder.backbone)
     pair = MeanTeacher(student, p.ema)
-    optimizer = torch.optim.Adam(student.parameters(), lr=p.lr, weight_decay=p.weight_decay)
+    optimizer = make_optimizer(p.optimizer, student.parameters(), p.lr, p.weight_decay)
     optimizer.register_step_post_hook(lambda *_: pair.follow())
     plan = Plan(p.epochs, p.batch_size, p.lr, "constant")
     with Checkpoint(checkpoints, "selflabel", fingerprint(params, images, scan)) as checkpoint:

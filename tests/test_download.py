@@ -16,13 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from stages import command, download
-from stages.images import sources, store
+from stages.images import store
+from stages.images.sources import fashion_mnist, fetching, table
+from stages.images.sources.dataset import Dataset, Wanted
 
 ROOT = Path(__file__).parents[1]
 TRAIN_IMAGES = "train-images-idx3-ubyte"
+DATA = {"size": None, "limit": None, "test_share": 0.1, "split_seed": 0, "unreadable": 0.01}
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +34,10 @@ def closed_network(monkeypatch, tmp_path):
     """No mirror, no package, no apt-get and no proxy, until a test provides them on this machine."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(sources, "PACKAGE_FOLDER", tmp_path / "no-package")
-    monkeypatch.setattr(sources, "_mirrors", list)
-    for limit in ("CONNECT_LIMIT", "ANSWER_LIMIT", "APT_LIMIT"):
-        monkeypatch.setattr(sources, limit, 60)  # a busy machine is no failure; the tests of a limit lower it
+    monkeypatch.setattr(fashion_mnist, "PACKAGE_FOLDER", tmp_path / "no-package")
+    monkeypatch.setattr(fashion_mnist, "_mirrors", list)
+    for module, limit in ((fetching, "CONNECT_LIMIT"), (fetching, "ANSWER_LIMIT"), (fashion_mnist, "APT_LIMIT")):
+        monkeypatch.setattr(module, limit, 60)  # a busy machine is no failure; the tests of a limit lower it
     monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -52,7 +56,7 @@ def files(monkeypatch):
     }
     plain = {name: idx(array) for name, array in arrays.items()}
     known = {name: (arrays[name].shape, hashlib.md5(content).hexdigest()) for name, content in plain.items()}
-    monkeypatch.setattr(sources, "FASHION_FILES", known)
+    monkeypatch.setattr(fashion_mnist, "FASHION_FILES", known)
     return {f"{name}.gz": gzip.compress(content) for name, content in plain.items()}, arrays
 
 
@@ -68,19 +72,19 @@ def lay(folder: Path, packed: dict[str, bytes]) -> Path:
     return folder
 
 
-def run(monkeypatch, tmp_path: Path, path: Path | None, name: str = "fashion-mnist") -> None:
+def run(monkeypatch, tmp_path: Path, path: Path | None, name: str = "fashion-mnist", **more) -> None:
     """The stage as a command, in this process so that fixtures reach it."""
     params = tmp_path / "params.yaml"
-    params.write_text(f"data:\n  name: {name}\n  path: {'null' if path is None else path}\n")
+    params.write_text(json.dumps({"data": DATA | {"name": name, "path": None if path is None else str(path)} | more}))
     flags = ["--images", tmp_path / "data/images", "--labels", tmp_path / "data/labels", "--params", params]
     monkeypatch.setattr(sys, "argv", ["download", *map(str, flags)])
     command.run(download.download)
 
 
-def fails(monkeypatch, tmp_path: Path, path: Path | None, name: str = "fashion-mnist") -> str:
+def fails(monkeypatch, tmp_path: Path, path: Path | None, name: str = "fashion-mnist", **more) -> str:
     """The one line with which the stage fails."""
     with pytest.raises(SystemExit) as stop:
-        run(monkeypatch, tmp_path, path, name)
+        run(monkeypatch, tmp_path, path, name, **more)
     assert isinstance(stop.value.code, str), "a text as exit code is what makes Python print it and exit with 1"
     assert "\n" not in stop.value.code
     return stop.value.code
@@ -166,7 +170,8 @@ def answering_with(chunks):
 
 
 def test_digits_from_the_command_line(tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text("data: {name: digits, path: null}\nother: of no concern\n")
+    params = {"data": DATA | {"name": "digits", "path": None}, "other": "of no concern"}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
     flags = ["--images", tmp_path / "a/images", "--labels", tmp_path / "a/labels", "--params", tmp_path / "params.yaml"]
     done = subprocess.run(
         [sys.executable, "-m", "stages.download", *flags], cwd=ROOT, capture_output=True, text=True, timeout=300
@@ -196,7 +201,7 @@ def test_digits_from_the_command_line(tmp_path, monkeypatch):
 
 def test_the_split_of_digits_is_for_good(tmp_path):
     """Another scikit-learn or numpy must not move an image from one split to the other."""
-    labels = sources.digits(None, tmp_path).labels
+    labels = table.SOURCES["digits"](Wanted("digits", tmp_path)).labels
     assert labels["train"][:12].tolist() == [2, 8, 2, 6, 6, 7, 1, 9, 8, 5, 2, 8]
     assert labels["test"][:4].tolist() == [7, 9, 4, 7]
 
@@ -208,15 +213,74 @@ def test_digits_read_no_folder(tmp_path, monkeypatch):
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path, monkeypatch):
-    line = fails(monkeypatch, tmp_path, None, "mnist")
-    assert "data.name = 'mnist'" in line
-    assert all(f"'{name}'" in line for name in sources.SOURCES)
+    line = fails(monkeypatch, tmp_path, None, "mnits")
+    assert "data.name = 'mnits'" in line
+    assert all(f"'{name}'" in line for name in table.SOURCES)
 
 
 def test_neither_stage_nor_sources_import_torch():
     """Seconds on every run; and DVC need not rerun a download for another torch."""
     code = "import sys, stages.download; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=300).returncode == 0
+
+
+# ---------------------------------------------------------------------------------------- size and limit, all datasets
+
+
+def test_size_and_limit(tmp_path, monkeypatch, capsys):
+    """Rows are drawn in their own order, labels with them; then every image is resized as Pillow does it."""
+    everything = table.SOURCES["digits"](Wanted("digits", tmp_path))
+    run(monkeypatch, tmp_path, None, "digits", size=12, limit=50, split_seed=3)
+    assert "50 train + 50 test images of 12x12x1" in capsys.readouterr().out
+    labels, _ = store.read_labels(tmp_path / "data/labels")
+    for split, seed in (("train", 3), ("test", 3)):
+        rows = np.sort(np.random.RandomState(seed).permutation(len(everything.images[split]))[:50])
+        np.testing.assert_array_equal(labels[split], everything.labels[split][rows])
+        images = store.read_images(tmp_path / "data/images", split)
+        for row, image in zip(rows[::10], images[::10]):
+            expected = Image.fromarray(everything.images[split][row, :, :, 0]).resize((12, 12), Image.BILINEAR)
+            np.testing.assert_array_equal(image[..., 0], np.asarray(expected))
+    assert json.loads((tmp_path / "data/images/meta.json").read_text())["source"].endswith(", resized to 12x12")
+    assert sorted(written(tmp_path / "data")) == [
+        *(f"images/{name}" for name in ("meta.json", "test.npy", "train.npy")),
+        *(f"labels/{name}" for name in ("classes.json", "test.npy", "train.npy")),
+    ]
+
+
+def test_a_limit_beyond_the_data_and_its_own_size_change_nothing(tmp_path, monkeypatch):
+    run(monkeypatch, tmp_path, None, "digits")
+    plain = written(tmp_path / "data")
+    run(monkeypatch, tmp_path, None, "digits", size=8, limit=1437, split_seed=9)
+    assert written(tmp_path / "data") == plain
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"size": 0}, "data.size = 0"),
+        ({"limit": -1}, "data.limit = -1"),
+        ({"test_share": 1.0}, "data.test_share = 1.0"),
+        ({"test_share": 0.0}, "data.test_share = 0.0"),
+        ({"unreadable": 1.1}, "data.unreadable = 1.1"),
+        ({"split_seed": -1}, "data.split_seed = -1"),
+    ],
+)
+def test_values_out_of_range(tmp_path, monkeypatch, more, key):
+    assert key in fails(monkeypatch, tmp_path, None, "digits", **more)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [([0, 1], "3 images but 2 labels"), ([0, 1, 2], "from 0 to 2"), ([0, -1, 1], "from -1 to 1")]
+)
+def test_labels_that_do_not_belong(tmp_path, monkeypatch, labels, message):
+    images = {split: np.zeros((3, 4, 4, 1), np.uint8) for split in ("train", "test")}
+    made_up = Dataset(images, {"test": np.array(labels)}, ["a", "b"], "made up")
+    monkeypatch.setitem(table.SOURCES, "digits", lambda wanted: made_up)
+    line = fails(monkeypatch, tmp_path, None, "digits")
+    assert line.startswith("download: digits: ")
+    assert "test" in line
+    assert message in line
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------- the user's folder
@@ -239,7 +303,7 @@ def test_fashion_mnist_from_torchvisions_layout_unpacked(tmp_path, monkeypatch, 
 def swap_bytes(folder: Path) -> str:
     content = gzip.decompress((folder / f"{TRAIN_IMAGES}.gz").read_bytes())
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(content[:-1] + bytes([content[-1] ^ 1])))
-    return sources.FASHION_FILES[TRAIN_IMAGES][1]
+    return fashion_mnist.FASHION_FILES[TRAIN_IMAGES][1]
 
 
 def truncate(folder: Path) -> str:
@@ -284,8 +348,8 @@ def test_wrong_magic_or_shape(tmp_path, monkeypatch, files, wrong):
     packed, _ = files
     content = gzip.decompress(packed[f"{TRAIN_IMAGES}.gz"])
     content = wrong + content[len(wrong) :]
-    known = (sources.FASHION_FILES[TRAIN_IMAGES][0], hashlib.md5(content).hexdigest())
-    monkeypatch.setitem(sources.FASHION_FILES, TRAIN_IMAGES, known)
+    known = (fashion_mnist.FASHION_FILES[TRAIN_IMAGES][0], hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(fashion_mnist.FASHION_FILES, TRAIN_IMAGES, known)
     mine = lay(tmp_path / "mine", packed | {f"{TRAIN_IMAGES}.gz": gzip.compress(content)})
     assert f"{TRAIN_IMAGES}.gz is no idx file of uint8 (7, 6, 6)" in fails(monkeypatch, tmp_path, mine)
     assert list((tmp_path / "data").iterdir()) == []
@@ -301,7 +365,7 @@ def test_a_folder_that_was_named_is_never_passed_over(tmp_path, monkeypatch, fil
     mine = lay(tmp_path / "mine", packed)
     remove(mine)
     with serving(packed) as mirror:
-        monkeypatch.setattr(sources, "_mirrors", lambda: [mirror])
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [mirror])
         fails(monkeypatch, tmp_path, mine)
 
 
@@ -314,12 +378,12 @@ def test_equal_bytes_by_every_route(tmp_path, monkeypatch, files):
     by_folder = written(tmp_path / "data")
 
     with serving(packed) as mirror:
-        monkeypatch.setattr(sources, "_mirrors", lambda: [mirror])
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [mirror])
         run(monkeypatch, tmp_path, None)
     assert written(tmp_path / "data") == by_folder
 
-    monkeypatch.setattr(sources, "_mirrors", list)
-    monkeypatch.setattr(sources, "PACKAGE_FOLDER", tmp_path / "mine")
+    monkeypatch.setattr(fashion_mnist, "_mirrors", list)
+    monkeypatch.setattr(fashion_mnist, "PACKAGE_FOLDER", tmp_path / "mine")
     run(monkeypatch, tmp_path, None)
     assert written(tmp_path / "data") == by_folder
     assert "70,000" in json.loads(by_folder["images/meta.json"])["source"]
@@ -329,7 +393,7 @@ def test_a_corrupted_mirror_is_passed_over(tmp_path, monkeypatch, files, capsys)
     packed, arrays = files
     broken = packed | {f"{TRAIN_IMAGES}.gz": gzip.compress(b"<html>please log in</html>")}
     with serving(broken) as first, serving({}) as second, serving(packed) as third:
-        monkeypatch.setattr(sources, "_mirrors", lambda: [first, second, third])
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [first, second, third])
         run(monkeypatch, tmp_path, None)
     assert_written(tmp_path / "data", arrays)
     assert "came from torchvision's mirrors" in capsys.readouterr().out
@@ -339,14 +403,14 @@ def test_all_routes_failed(tmp_path, monkeypatch, files):
     packed, _ = files
     broken = packed | {f"{TRAIN_IMAGES}.gz": b"not even packed"}
     with serving(broken) as first, serving({}) as second:
-        monkeypatch.setattr(sources, "_mirrors", lambda: [first, second])
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [first, second])
         line = fails(monkeypatch, tmp_path, None)
     assert f"{first}{TRAIN_IMAGES}.gz holds, unpacked, 15 bytes" in line
     assert f"{second}: HTTP Error 404" in line
     assert f"{tmp_path / 'no-package'} is not a folder" in line
     assert "this machine has no apt-get" in line
-    assert all(name in line for name in sources.ROUTES)
-    assert all(f"{name}.gz" in line for name in sources.FASHION_FILES)
+    assert all(name in line for name in fashion_mnist.ROUTES)
+    assert all(f"{name}.gz" in line for name in fashion_mnist.FASHION_FILES)
     assert "set data.path" in line
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -369,36 +433,36 @@ def stall():
 
 @pytest.mark.parametrize("answer", [silence, stall, drip])
 def test_a_mirror_that_never_delivers(tmp_path, monkeypatch, answer):
-    monkeypatch.setattr(sources, "ANSWER_LIMIT", 0.3)
+    monkeypatch.setattr(fetching, "ANSWER_LIMIT", 0.3)
     with answering_with(answer) as mirror:
-        monkeypatch.setattr(sources, "_mirrors", lambda: [mirror])
-        with pytest.raises(sources._UnusableError, match=r"timed out|no answer within"):
-            sources._from_mirrors(tmp_path)
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [mirror])
+        with pytest.raises(fetching.UnusableError, match=r"timed out|no answer within"):
+            fashion_mnist._from_mirrors(tmp_path)
 
 
 def test_a_mirror_that_speaks_no_http(tmp_path, monkeypatch):
     with answering_with(lambda: [b"SSH-2.0-OpenSSH\r\n"]) as mirror:
-        monkeypatch.setattr(sources, "_mirrors", lambda: [mirror])
-        with pytest.raises(sources._UnusableError, match="broken answer"):
-            sources._from_mirrors(tmp_path)
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [mirror])
+        with pytest.raises(fetching.UnusableError, match="broken answer"):
+            fashion_mnist._from_mirrors(tmp_path)
 
 
 def test_a_mirror_that_refuses(tmp_path, monkeypatch):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound but not listening: the port is ours, and refuses
-        monkeypatch.setattr(sources, "_mirrors", lambda: [f"http://127.0.0.1:{bound.getsockname()[1]}/"])
-        with pytest.raises(sources._UnusableError, match="refused"):
-            sources._from_mirrors(tmp_path)
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: [f"http://127.0.0.1:{bound.getsockname()[1]}/"])
+        with pytest.raises(fetching.UnusableError, match="refused"):
+            fashion_mnist._from_mirrors(tmp_path)
 
 
 def test_a_name_that_never_resolves(tmp_path, monkeypatch):
     """Where packets are dropped silently, name resolution takes its time, and has no limit of its own."""
     released = threading.Event()
-    monkeypatch.setattr(sources, "CONNECT_LIMIT", 0.2)
+    monkeypatch.setattr(fetching, "CONNECT_LIMIT", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(30) and [])
-    monkeypatch.setattr(sources, "_mirrors", lambda: ["http://mirror.invalid/"])
-    with pytest.raises(sources._UnusableError, match="no answer within"):
-        sources._from_mirrors(tmp_path)
+    monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: ["http://mirror.invalid/"])
+    with pytest.raises(fetching.UnusableError, match="no answer within"):
+        fashion_mnist._from_mirrors(tmp_path)
     released.set()
 
 
@@ -406,8 +470,8 @@ def test_through_a_proxy_nothing_is_resolved_here(tmp_path, monkeypatch, files):
     packed, arrays = files
     with serving(packed) as proxy:
         monkeypatch.setenv("http_proxy", proxy)
-        monkeypatch.setattr(sources, "_mirrors", lambda: ["http://mirror.invalid/folder/"])
-        found = sources._from_mirrors(tmp_path)
+        monkeypatch.setattr(fashion_mnist, "_mirrors", lambda: ["http://mirror.invalid/folder/"])
+        found = fashion_mnist._from_mirrors(tmp_path)
     np.testing.assert_array_equal(found[TRAIN_IMAGES], arrays[TRAIN_IMAGES])
 
 
@@ -422,7 +486,7 @@ def program(tmp_path: Path, name: str, script: str) -> None:
 
 def unpacker(tmp_path: Path, packed: dict[str, bytes]) -> None:
     """A dpkg-deb whose package holds `packed`."""
-    inside = f".{sources.PACKAGE_FOLDER}"
+    inside = f".{fashion_mnist.PACKAGE_FOLDER}"
     lay(tmp_path / "package", packed)
     program(tmp_path, "dpkg-deb", f"/bin/mkdir -p {inside} && /bin/cp {tmp_path}/package/* {inside}")
 
@@ -430,7 +494,7 @@ def unpacker(tmp_path: Path, packed: dict[str, bytes]) -> None:
 def test_the_debian_package_is_fetched_and_unpacked(tmp_path, monkeypatch, files):
     packed, arrays = files
     unpacker(tmp_path, packed)
-    program(tmp_path, "apt-get", f'echo "$@" >> {tmp_path}/log; : > {sources.PACKAGE}_1_all.deb')
+    program(tmp_path, "apt-get", f'echo "$@" >> {tmp_path}/log; : > {fashion_mnist.PACKAGE}_1_all.deb')
     run(monkeypatch, tmp_path, None)
     assert_written(tmp_path / "data", arrays)
     assert len((tmp_path / "log").read_text().splitlines()) == 1, "with package lists at hand, nothing is refreshed"
@@ -456,12 +520,12 @@ def test_why_the_debian_archive_failed(tmp_path):
     """Of the two commands that fail the first says why: the second only finds no package."""
     script = 'case "$*" in *update) echo "E: No such host" >&2;; *) echo "E: Unable to locate" >&2;; esac; exit 100'
     program(tmp_path, "apt-get", script)
-    with pytest.raises(sources._UnusableError, match="apt-get update: E: No such host"):
-        sources._from_debian_archive(tmp_path / "scratch")
+    with pytest.raises(fetching.UnusableError, match="apt-get update: E: No such host"):
+        fashion_mnist._from_debian_archive(tmp_path / "scratch")
 
 
 def test_an_apt_that_hangs_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "APT_LIMIT", 0.3)
+    monkeypatch.setattr(fashion_mnist, "APT_LIMIT", 0.3)
     program(tmp_path, "apt-get", "exec /bin/sleep 60")
-    with pytest.raises(sources._UnusableError, match="not done within"):
-        sources._from_debian_archive(tmp_path / "scratch")
+    with pytest.raises(fetching.UnusableError, match="not done within"):
+        fashion_mnist._from_debian_archive(tmp_path / "scratch")

@@ -1,4 +1,4 @@
-"""The three losses against slow versions written straight from the formulas."""
+"""The losses against slow versions written straight from the formulas."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from stages.networks.clustering import dataset_scan_loss, scan_loss
 from stages.networks.confident import Confident, confident_loss, pseudo_labels
-from stages.networks.contrastive import nt_xent
+from stages.networks.contrastive import info_nce, nt_xent, prediction_loss
 
 
 def slow_nt_xent(a, b, temperature):
@@ -54,6 +54,29 @@ def test_nt_xent_is_computed_in_float32_under_autocast():
     a, b = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert nt_xent(a, b, 0.1).item() == pytest.approx(slow_nt_xent(a, b, 0.1), abs=1e-4)
+
+
+def test_info_nce_equals_its_formula_with_queue_and_own_key():
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, queue = (torch.randn(n, 5, generator=generator) for n in (4, 4, 7))
+    queue = queue / queue.norm(dim=1, keepdim=True)
+    total = 0.0
+    for query, key in zip(queries.double(), keys.double(), strict=True):
+        query, key = query / query.norm(), key / key.norm()
+        others = sum(math.exp(float(query @ other) / 0.2) for other in queue.double())
+        own = math.exp(float(query @ key) / 0.2)
+        total -= math.log(own / (own + others)) / 4
+    assert info_nce(queries, keys, queue, 0.2).item() == pytest.approx(total, abs=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert info_nce(queries, keys, queue, 0.2).item() == pytest.approx(total, abs=1e-5)
+
+
+def test_prediction_loss_is_the_squared_distance_of_unit_vectors():
+    a, b = torch.randn(2, 6, 2, 5, generator=torch.Generator().manual_seed(0))
+    unit = (v / v.norm(dim=-1, keepdim=True) for v in (a.double(), b.double()))
+    expected = torch.sub(*unit).square().sum(-1).mean()
+    assert prediction_loss(a, b).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert prediction_loss(a, 3 * a).item() == pytest.approx(0, abs=1e-6)
 
 
 def slow_scan(anchors, neighbors, weight):

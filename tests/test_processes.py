@@ -17,7 +17,8 @@ from stages.images.views import SimCLRViews
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.params import read
-from stages.pretext import SimCLR
+from stages.pretext import TASKS as PRETEXTS
+from stages.pretexts.task import Settings
 from stages.scan import HeadsOnEmbeddings, Params, WholeNetwork
 from stages.selflabel import SelfLabel, SelfLabeling
 from stages.training import processes
@@ -25,8 +26,18 @@ from stages.training.mean_teacher import MeanTeacher
 
 ROWS = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 7, 22, 30])  # an odd number, so that shares differ
 INPUT = Input(12, 3, [0.5] * 3, [0.25] * 3)
+MEMORIES = ("queue", "bank")  # what pretexts remember beside weights
 STRONG = StrongSettings(flip=0.5, padding=1, operations=2, cutout=4)
-SELFLABEL = SelfLabel(threshold=0.3, class_weights=True, ema=0.9, epochs=1, batch_size=13, lr=0.1, weight_decay=0.0)
+SELFLABEL = SelfLabel(
+    threshold=0.3,
+    class_weights=True,
+    ema=0.9,
+    epochs=1,
+    batch_size=13,
+    lr=0.1,
+    weight_decay=0.0,
+    optimizer="adam",
+)
 
 
 def make_task(name):
@@ -35,13 +46,15 @@ def make_task(name):
     images = Images(random.integers(0, 256, (40, 12, 12, 3), dtype=np.uint8))
     pairs = random.integers(0, 40, (40, 5)).astype(np.int32)
     torch.manual_seed(1)
+    views = SimCLRViews(read(Params, ROOT / "params.yaml").views, INPUT.mean, INPUT.std)
+    if name in PRETEXTS:
+        encoder = Encoder("small", 8, INPUT, PRETEXTS[name].head)
+        task = PRETEXTS[name](encoder, images, views, Settings(0.1, queue=20, negatives=30))
+        return task, processes.synchronise_batchnorm(task).train()
     encoder = Encoder("small", 8, INPUT)
     model = Classifier(encoder, "backbone", heads=1 if name == "selflabel" else 3, clusters=4)
-    views = SimCLRViews(read(Params, ROOT / "params.yaml").views, INPUT.mean, INPUT.std)
     strong = StrongViews(STRONG, INPUT.mean, INPUT.std)
     processes.synchronise_batchnorm(model).train()
-    if name == "pretext":
-        return SimCLR(encoder, images, views, 0.1), encoder
     if name == "scan views":
         return WholeNetwork(model, images, pairs, views, 5.0), model
     if name == "scan strong":
@@ -59,12 +72,12 @@ def one_step(name):
     """Terms, gradients and statistics after a step on the global batch."""
     task, module = make_task(name)
     prepared = task.prepare(ROWS, torch.Generator().manual_seed(7))
-    assert all(part.dtype == torch.float32 for part in prepared if torch.is_tensor(part))
+    assert all(part.dtype in (torch.float32, torch.int64) for part in prepared if torch.is_tensor(part))
     terms = task.step(*prepared)
     terms["loss"].sum().backward()
     processes.add_gradients(module)
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-    statistics = {key: value for key, value in module.state_dict().items() if "running" in key}
+    statistics = {key: value for key, value in module.state_dict().items() if "running" in key or key in MEMORIES}
     return copy.deepcopy({key: value.detach() for key, value in (terms | gradients | statistics).items()})
 
 
@@ -75,7 +88,7 @@ def in_one_of_two(rank, folder, names):
     dist.destroy_process_group()
 
 
-TASKS = ["pretext", "scan views", "scan strong", "scan heads", "selflabel"]
+TASKS = [*PRETEXTS, "scan views", "scan strong", "scan heads", "selflabel"]
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,30 @@ def test_equal_images_give_equal_bytes(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_chunks_are_saved_as_one_array(tmp_path, monkeypatch):
+    """Byte for byte what np.save writes, in whatever pieces and from whatever layout."""
+    images = np.asfortranarray(some_images(9))
+    np.save(tmp_path / "whole.npy", np.ascontiguousarray(images))
+    monkeypatch.setattr(store, "CHUNK", 2 * images[0].size)
+    store.write_images(tmp_path, "x", {"train": images, "test": images[:1]}, "made up")
+    assert (tmp_path / "train.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_a_finished_file_is_moved(tmp_path):
+    """Not copied: it may hold 193 GB."""
+    images = {"train": some_images(6), "test": some_images(3, seed=1)}
+    (tmp_path / "out").mkdir()
+    for split, array in images.items():
+        np.save(tmp_path / f"made-{split}.npy", array)
+    before = (tmp_path / "made-train.npy").stat().st_ino
+    files = {"train": tmp_path / "made-train.npy", "test": tmp_path / "made-test.npy"}
+    meta = store.write_images(tmp_path / "out", "x", files, "made up")
+    assert (tmp_path / "out" / "train.npy").stat().st_ino == before
+    assert not files["train"].exists()
+    np.testing.assert_array_equal(store.read_images(tmp_path / "out", "test"), images["test"])
+    np.testing.assert_allclose(meta.mean, (images["train"] / 255).mean(axis=(0, 1, 2)), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("test", "message"),
     [

@@ -1,29 +1,49 @@
 """Backbones by name: images (B, C, H, W) in, one feature vector (B, dim) each out.
 
-To add one, write a function from the number of channels to a module with an attribute `dim`, and register it.
+To add one, write a function from the number of channels to a `Backbone`, and register it.
 """
 
+import difflib
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
+
+from stages.errors import UserError
 
 
 class Backbone(nn.Module):
-    """A network that ends in one feature vector per image, of length `dim`."""
+    """A network that ends in one feature vector per image, of length `dim`.
+
+    Grey images that meet a network for three channels fill all three: so it is with networks that were trained on
+    photographs.
+    """
 
     # How the convolutions of every device here are fastest.
     memory_format = torch.channels_last
 
-    def __init__(self, body: nn.Module, dim: int):
+    def __init__(self, body: nn.Module, dim: int, channels: int):
         super().__init__()
         self.body = body
         self.dim = dim
+        self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float (B, C, H, W) → features (B, dim)."""
+        if images.shape[1] == 1 and self.channels == 3:
+            images = images.expand(-1, 3, -1, -1)
         return self.body(images.contiguous(memory_format=self.memory_format))
+
+
+class Absent(Backbone):
+    """In the place of a network that made embeddings elsewhere: it has a length, and nothing to run images through."""
+
+    def __init__(self, dim: int):
+        super().__init__(nn.Identity(), dim, 0)
 
 
 def convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -52,7 +72,7 @@ def residual(channels: int, stem: int, widths: list[int]) -> Backbone:
     """A 3 × 3 convolution of stride `stem` and the first width, then one residual block of stride 2 for each other."""
     layers: list[nn.Module] = [convolution(channels, widths[0], 3, stem), nn.ReLU(inplace=True)]
     layers += [Residual(narrow, wide, stride=2) for narrow, wide in pairwise(widths)]
-    return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), dim=widths[-1])
+    return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1], channels)
 
 
 def tiny(channels: int) -> Backbone:
@@ -68,22 +88,69 @@ def small(channels: int) -> Backbone:
     return residual(channels, stem=2, widths=[32, 64, 128])
 
 
-def resnet18_cifar(channels: int) -> Backbone:
-    """ResNet-18 (He et al. 2016) with the stem for 32 × 32 images: 3 × 3, stride 1, no max-pooling; 512 features."""
-    from torchvision.models import resnet18  # its import takes seconds that the others need not wait
+def resnet(depth: int, stem: str, channels: int) -> Backbone:
+    """ResNet-18, -34 or -50 (He et al. 2016) as torchvision has it, but for its stem.
 
-    network = resnet18(weights=None)
-    network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
-    network.maxpool = nn.Identity()
+    Stem `imagenet`: 7 × 7 of stride 2, max-pooling; `cifar`, for 32 × 32: 3 × 3 of stride 1, none; `stl`, for 96 × 96:
+    3 × 3 of stride 1, max-pooling of 2. 512 features, 2,048 of ResNet-50.
+    """
+    from torchvision import models  # its import takes seconds that the others need not wait
+
+    network = getattr(models, f"resnet{depth}")(weights=None)
+    if stem == "imagenet":
+        if channels != 3:
+            network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    else:
+        network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
+        network.maxpool = nn.MaxPool2d(2) if stem == "stl" else nn.Identity()
+    dim = network.fc.in_features
     network.fc = nn.Identity()
-    return Backbone(network, dim=512)
+    return Backbone(network, dim, channels)
 
 
-BACKBONES: dict[str, Callable[[int], Backbone]] = {"tiny": tiny, "small": small, "resnet18-cifar": resnet18_cifar}
+BACKBONES: dict[str, Callable[[int], Backbone]] = {
+    "tiny": tiny,
+    "small": small,
+    "resnet18-cifar": partial(resnet, 18, "cifar"),
+    "resnet18-stl": partial(resnet, 18, "stl"),
+    "resnet18": partial(resnet, 18, "imagenet"),
+    "resnet34": partial(resnet, 34, "imagenet"),
+    "resnet50": partial(resnet, 50, "imagenet"),
+}
+TIMM = "timm:"
+ABSENT = "absent:"  # and a length
+
+
+def timm_backbone(name: str, channels: int) -> Backbone:
+    """Any network of the library timm, without its classifier. UserError if it knows none of that name."""
+    import timm  # like torchvision's
+
+    if not timm.is_model(name):
+        close = ", ".join(difflib.get_close_matches(name, timm.list_models())) or "none"
+        raise UserError(f"pretext.backbone = {TIMM}{name}: timm knows no such network; close: {close}")
+    network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    return Backbone(network, network.num_features, channels)
+
+
+def _known(name: str) -> str:
+    if name not in BACKBONES and not name.startswith(TIMM):
+        raise ValueError(f"expected {', '.join(BACKBONES)} or {TIMM}<name>")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_known)]  # as params.yaml may say it
 
 
 def build_backbone(name: str, channels: int) -> Backbone:
-    """The backbone of that name, its convolutions started from Kaiming normal, fan-out. KeyError if there is none."""
+    """The backbone of that name with fresh weights: convolutions from Kaiming normal, fan-out; timm's as timm has them.
+
+    KeyError if there is none.
+    """
+    if name.startswith(ABSENT):
+        return Absent(int(name.removeprefix(ABSENT)))
+    if name.startswith(TIMM):
+        backbone = timm_backbone(name.removeprefix(TIMM), channels)
+        return backbone.to(memory_format=backbone.memory_format)
     backbone = BACKBONES[name](channels)
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):

@@ -1,13 +1,15 @@
-"""The encoder: a backbone and SimCLR's projection head."""
+"""The encoder: a backbone and the head that a pretext task compares images by."""
 
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.networks.backbones import build_backbone
+from stages.errors import UserError
+from stages.networks.backbones import Absent, build_backbone
 
 Layer = Literal["backbone", "projection"]
+Head = Literal["mlp", "mlp-batchnorm", "linear", "none"]
 
 
 class Input(NamedTuple):
@@ -19,31 +21,62 @@ class Input(NamedTuple):
     std: list[float]
 
 
-class ProjectionHead(nn.Sequential):
-    """SimCLR's head: Linear, ReLU, Linear; (B, dim) → (B, out). The loss brings its output to unit length."""
+def projection_head(kind: Head, dim: int, out: int) -> nn.Module:
+    """A head (B, dim) → (B, out): `mlp` of SimCLR and MoCo v2, `mlp-batchnorm` of BYOL, `linear`.
 
-    def __init__(self, dim: int, out: int):
-        super().__init__(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, out))
+    The losses bring what comes out to unit length.
+    """
+    if kind == "linear":
+        return nn.Linear(dim, out)
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, out))
+    wide = 2 * dim
+    return nn.Sequential(
+        nn.Linear(dim, wide, bias=False), nn.BatchNorm1d(wide), nn.ReLU(inplace=True), nn.Linear(wide, out)
+    )
 
 
 class Encoder(nn.Module):
-    """Backbone and projection head. `config` is all it takes to build it again."""
+    """Backbone and projection head. `config` is all it takes to build it again.
 
-    def __init__(self, backbone: str, projection_dim: int, input: Input):
+    `channels` are those that the backbone takes, where they are not the images': see `backbones.Backbone`.
+    """
+
+    def __init__(
+        self, backbone: str, projection_dim: int, input: Input, head: Head = "mlp", channels: int | None = None
+    ):
         super().__init__()
-        self.config = {"backbone": backbone, "projection_dim": projection_dim, "input": input._asdict()}
+        self.config = {
+            "backbone": backbone,
+            "projection_dim": projection_dim,
+            "input": input._asdict(),
+            "head": head,
+            "channels": channels,
+        }
         self.input = input
-        self.backbone = build_backbone(backbone, input.channels)
-        self.projection = ProjectionHead(self.backbone.dim, projection_dim)
+        self.backbone = build_backbone(backbone, channels or input.channels)
+        self.projection = None if head == "none" else projection_head(head, self.backbone.dim, projection_dim)
 
     @classmethod
     def from_config(cls, config: dict) -> "Encoder":
         """An encoder with fresh weights."""
-        return cls(config["backbone"], config["projection_dim"], Input(**config["input"]))
+        return cls(**{**config, "input": Input(**config["input"])})
 
     def dim(self, layer: Layer) -> int:
-        """Length of the vectors of that layer."""
-        return self.backbone.dim if layer == "backbone" else self.config["projection_dim"]
+        """Length of the vectors of that layer. Raises UserError if the encoder does not have it."""
+        if layer == "backbone":
+            return self.backbone.dim
+        if self.projection is None:
+            raise UserError("this pretext has no projection to take embeddings from; set embed.layer: backbone")
+        return self.config["projection_dim"]
+
+    def require_network(self, way_out: str) -> None:
+        """Raise UserError, which names the way out, if the embeddings were made elsewhere and there is no network."""
+        if isinstance(self.backbone, Absent):
+            raise UserError(
+                f"the embeddings were made elsewhere (pretext.method: embeddings), so there is no network to train or "
+                f"to run on images; {way_out}"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → projections (B, projection_dim), not of unit length."""

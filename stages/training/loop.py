@@ -1,7 +1,7 @@
 """The training loop that every training stage shares: epochs, schedule, progress, history, resuming."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -44,6 +44,15 @@ class Plan(NamedTuple):
     lr: float
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: float = 0.0
+
+
+def make_optimizer(
+    name: Literal["adam", "sgd"], weights: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.9
+) -> torch.optim.Optimizer:
+    """Adam, or SGD with that momentum. As in the paper, the decay reaches every weight: BatchNorm's and biases, too."""
+    if name == "adam":
+        return torch.optim.Adam(weights, lr=lr, weight_decay=weight_decay)
+    return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
 def fit(

@@ -119,20 +119,22 @@ def synchronise_batchnorm(module: nn.Module) -> nn.Module:
     if device().type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for child in list(module.modules()):
-        if type(child) is nn.BatchNorm2d:
-            child.__class__ = _SyncBatchNorm
+        child.__class__ = {nn.BatchNorm1d: _SyncBatchNorm1d, nn.BatchNorm2d: _SyncBatchNorm2d}.get(
+            type(child), child.__class__
+        )
     return module
 
 
-class _SyncBatchNorm(nn.BatchNorm2d):
+class _SyncBatchNorm:
     """What torch's SyncBatchNorm does on GPUs only, for the CPU."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(images)
-        real = images.double()  # a variance as a difference of large sums needs the digits
-        ones = real.new_full((images.shape[1],), images[:, 0].numel())
-        total, squares, n = _Sum.apply(torch.stack([real.sum((0, 2, 3)), real.square().sum((0, 2, 3)), ones]))
+            return super().forward(values)
+        others = [0, *range(2, values.ndim)]  # all but the channels
+        real = values.double()  # a variance as a difference of large sums needs the digits
+        ones = real.new_full((values.shape[1],), values[:, 0].numel())
+        total, squares, n = _Sum.apply(torch.stack([real.sum(others), real.square().sum(others), ones]))
         mean = total / n
         variance = (squares / n - mean.square()).clamp_min(0)
         with torch.no_grad():
@@ -141,7 +143,16 @@ class _SyncBatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_((variance * n / (n - 1).clamp_min(1)).float(), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         offset = self.bias - mean * scale
-        return images * scale.float().view(-1, 1, 1) + offset.float().view(-1, 1, 1)
+        shape = [-1, *[1] * (values.ndim - 2)]
+        return values * scale.float().view(shape) + offset.float().view(shape)
+
+
+class _SyncBatchNorm1d(_SyncBatchNorm, nn.BatchNorm1d):
+    pass
+
+
+class _SyncBatchNorm2d(_SyncBatchNorm, nn.BatchNorm2d):
+    pass
 
 
 class _Sum(torch.autograd.Function):

@@ -1,37 +1,29 @@
-"""Where each dataset comes from: one function a dataset, and a table of them by name.
+"""Fashion-MNIST, fetched by the first of several routes that works.
 
-A source takes the folder that the user named for it (or None) and a scratch folder for what it fetches and unpacks on
-the way, and returns a `Dataset`. A new dataset is one more such function and one more line in `SOURCES`.
-
-Fashion-MNIST is fetched by the first of several routes that works. Whichever that is, every file must have the known
-md5, so the result is the same to the byte. No route hangs: a closed network is a normal place to run this.
+Whichever that is, every file must have the known md5, so the result is the same to the byte. No route hangs: a closed
+network is a normal place to run this.
 """
 
 import gzip
 import hashlib
 import math
 import os
-import socket
 import struct
 import subprocess
-import threading
 import urllib.request
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from stages.errors import UserError
+from stages.images.sources import fetching
+from stages.images.sources.dataset import Dataset, Wanted
+from stages.images.sources.fetching import UnusableError, one_line
 
-CONNECT_LIMIT = 4  # seconds for a mirror's name to resolve and its port to answer
-ANSWER_LIMIT = 10  # seconds for a mirror's first, small file, and for any pause in a transfer
-TRANSFER_LIMIT = 600  # seconds for any other file
+TRANSFER_LIMIT = 600  # seconds for any file but the first, small one
 APT_LIMIT = 300  # seconds for each command of the Debian route
 
 PACKAGE = "dataset-fashion-mnist"
@@ -58,56 +50,14 @@ FASHION_CLASSES = [
     "Ankle boot",
 ]
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images per split (uint8 (N, H, W, C)), labels of the splits that have any (int64 (N,)), the classes' names.
-
-    `source` says what the data is and never by which route it came, so that equal data gives equal bytes.
-    """
-
-    images: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
-    classes: list[str]
-    source: str
-
-
-class _UnusableError(Exception):
-    """Why a file, or a whole route, will not do."""
-
-
-def digits(path: Path | None, scratch: Path) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits (8 x 8 grey levels), which its package holds: for trying things offline.
-
-    Raises UserError if a folder is given.
-    """
-    if path is not None:
-        raise UserError(f"data.path = {path}: digits come with scikit-learn and read no folder; set data.path to null")
-    from sklearn.datasets import load_digits  # a second of imports that the other sources can do without
-
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    labels = bunch.target.astype(np.int64)
-    # RandomState's stream is frozen for good, default_rng's may change with numpy: the split must not.
-    order = np.random.RandomState(0).permutation(len(images))
-    splits = {"train": order[:1437], "test": order[1437:]}
-    return Dataset(
-        images={split: images[index] for split, index in splits.items()},
-        labels={split: labels[index] for split, index in splits.items()},
-        classes=[str(name) for name in bunch.target_names],
-        source="scikit-learn's digits: 1,797 grey images of 8x8, split by a fixed permutation",
-    )
-
-
-def fashion_mnist(path: Path | None, scratch: Path) -> Dataset:
+def fashion_mnist(wanted: Wanted) -> Dataset:
     """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 train and 10,000 test images of 28 x 28 grey levels.
 
     With `path`, only that folder is read: it, or FashionMNIST/raw below it (torchvision's layout), holds the four idx
     files, packed or not. Raises UserError if one is missing or damaged, or, without `path`, if every route fails.
     """
-    files = _from_users_folder(path) if path is not None else _from_first_route(scratch)
+    files = _from_users_folder(wanted.path) if wanted.path is not None else _from_first_route(wanted.scratch)
     return Dataset(
         images={split: files[f"{stem}-images-idx3-ubyte"][..., None] for split, stem in _STEMS.items()},
         labels={split: files[f"{stem}-labels-idx1-ubyte"].astype(np.int64) for split, stem in _STEMS.items()},
@@ -115,8 +65,6 @@ def fashion_mnist(path: Path | None, scratch: Path) -> Dataset:
         source="Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 70,000 grey images of 28x28, its own split",
     )
 
-
-SOURCES: dict[str, Callable[[Path | None, Path], Dataset]] = {"fashion-mnist": fashion_mnist, "digits": digits}
 
 _STEMS = {"train": "train", "test": "t10k"}
 
@@ -126,9 +74,9 @@ def _from_users_folder(path: Path) -> dict[str, np.ndarray]:
     print(f"fashion-mnist: reading {path}", flush=True)
     try:
         return _from_folder(path)
-    except (_UnusableError, OSError) as error:
+    except (UnusableError, OSError) as error:
         raise UserError(
-            f"data.path = {path}: {_one_line(error)}; put the right file there, or set data.path to null to have all"
+            f"data.path = {path}: {one_line(error)}; put the right file there, or set data.path to null to have all"
             " four fetched"
         ) from None
 
@@ -140,8 +88,8 @@ def _from_first_route(scratch: Path) -> dict[str, np.ndarray]:
         print(f"fashion-mnist: trying {name}", flush=True)
         try:
             files = route(scratch)
-        except (_UnusableError, OSError) as error:
-            failures.append(f"{name}: {_one_line(error)}")
+        except (UnusableError, OSError) as error:
+            failures.append(f"{name}: {one_line(error)}")
             print(f"fashion-mnist: {failures[-1]}", flush=True)
         else:
             print(f"fashion-mnist: all {len(files)} files came from {name}", flush=True)
@@ -162,10 +110,10 @@ def _from_folder(folder: Path) -> dict[str, np.ndarray]:
         ):
             if file.exists():
                 return str(file), file.read_bytes()
-        raise _UnusableError(f"{folder / name}.gz does not exist")
+        raise UnusableError(f"{folder / name}.gz does not exist")
 
     if not folder.is_dir():
-        raise _UnusableError(f"{folder} is not a folder")
+        raise UnusableError(f"{folder} is not a folder")
     return _collect(get)
 
 
@@ -175,9 +123,9 @@ def _from_mirrors(scratch: Path) -> dict[str, np.ndarray]:
     for mirror in _mirrors():
         try:
             return _from_mirror(mirror)
-        except (_UnusableError, OSError) as error:
-            failures.append(f"{mirror}: {_one_line(error)}")
-    raise _UnusableError("; ".join(failures))
+        except (UnusableError, OSError) as error:
+            failures.append(f"{mirror}: {one_line(error)}")
+    raise UnusableError("; ".join(failures))
 
 
 def _mirrors() -> list[str]:
@@ -189,22 +137,19 @@ def _mirrors() -> list[str]:
 
 def _from_mirror(mirror: str) -> dict[str, np.ndarray]:
     """The four arrays from one mirror, or an error within seconds if it does not answer."""
-    host = urlsplit(mirror)
-    # Through a proxy nothing resolves or connects from here: then the first file is the probe.
-    if host.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(host.hostname):
-        address = (host.hostname, host.port or {"http": 80, "https": 443}[host.scheme])
-        _within(CONNECT_LIMIT, lambda: socket.create_connection(address, CONNECT_LIMIT).close())
+    fetching.probe(mirror)
 
     def fetch(url: str) -> bytes:
         try:
-            with urllib.request.urlopen(url, timeout=ANSWER_LIMIT) as response:
+            with urllib.request.urlopen(url, timeout=fetching.ANSWER_LIMIT) as response:
                 return response.read()
         except HTTPException as error:
-            raise _UnusableError(f"broken answer ({error!r})") from None
+            raise UnusableError(f"broken answer ({error!r})") from None
 
     def get(name: str) -> tuple[str, bytes]:
         url = f"{mirror}{name}.gz"
-        return url, _within(ANSWER_LIMIT if name == next(iter(FASHION_FILES)) else TRANSFER_LIMIT, lambda: fetch(url))
+        limit = fetching.ANSWER_LIMIT if name == next(iter(FASHION_FILES)) else TRANSFER_LIMIT
+        return url, fetching.within(limit, lambda: fetch(url))
 
     return _collect(get)
 
@@ -224,16 +169,16 @@ def _from_debian_archive(scratch: Path) -> dict[str, np.ndarray]:
     own = [*apt, f"-oDir::State::Lists={lists}", f"-oDir::Cache={cache}"]
     try:
         _command(package, *apt, "download", PACKAGE)
-    except _UnusableError:
+    except UnusableError:
         # The machine's package lists are missing, as in a fresh container, or old: fetch lists of our own.
         stale = None
         try:
             _command(package, *own, "-oAcquire::Languages=none", "-oAPT::Update::Error-Mode=any", "update")
-        except _UnusableError as error:
+        except UnusableError as error:
             stale = error  # one unreachable source, or a hook that wants root, need not concern the list that matters
         try:
             _command(package, *own, "download", PACKAGE)
-        except _UnusableError as error:
+        except UnusableError as error:
             raise stale or error from None
     for archive in package.glob("*.deb"):
         _command(package, "dpkg-deb", "-x", archive.name, ".")
@@ -253,42 +198,25 @@ def _collect(get: Callable[[str], tuple[str, bytes]]) -> dict[str, np.ndarray]:
 
 
 def _decode(origin: str, content: bytes, shape: tuple[int, ...], md5: str) -> np.ndarray:
-    """An idx file of bytes (packed or not) as uint8 of `shape`. Raises _UnusableError unless it is the one expected."""
+    """An idx file of bytes (packed or not) as uint8 of `shape`. Raises UnusableError unless it is the one expected."""
     if content[:2] == b"\x1f\x8b":
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise _UnusableError(f"{origin} is no whole gzip file, {len(content):,} bytes ({error})") from None
+            raise UnusableError(f"{origin} is no whole gzip file, {len(content):,} bytes ({error})") from None
     header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)  # two zeros, 8 for uint8, the dimensions
     size, found = len(header) + math.prod(shape), hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
-        raise _UnusableError(
+        raise UnusableError(
             f"{origin} holds, unpacked, {len(content):,} bytes of md5 {found}; expected {size:,} bytes of md5 {md5}"
         )
     if not content.startswith(header) or len(content) != size:
-        raise _UnusableError(f"{origin} is no idx file of uint8 {shape}: it starts {content[: len(header)].hex()}")
+        raise UnusableError(f"{origin} is no idx file of uint8 {shape}: it starts {content[: len(header)].hex()}")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call()` returns, or TimeoutError after so many seconds: name resolution has no time limit of its own."""
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError as error:
-        raise error if future.done() else TimeoutError(f"no answer within {seconds} s") from None
-
-
 def _command(folder: Path, *command: str) -> None:
-    """Run a command in `folder`, without input. Raises _UnusableError with the first error it printed if it fails."""
+    """Run a command in `folder`, without input. Raises UnusableError with the first error it printed if it fails."""
     name = " ".join(part for part in command if not part.startswith("-"))
     try:
         subprocess.run(
@@ -303,14 +231,9 @@ def _command(folder: Path, *command: str) -> None:
             env=os.environ | {"LC_ALL": "C"},
         )
     except FileNotFoundError:
-        raise _UnusableError(f"this machine has no {command[0]}") from None
+        raise UnusableError(f"this machine has no {command[0]}") from None
     except subprocess.TimeoutExpired:
-        raise _UnusableError(f"{name}: not done within {APT_LIMIT} s") from None
+        raise UnusableError(f"{name}: not done within {APT_LIMIT} s") from None
     except subprocess.CalledProcessError as error:
         lines = error.stderr.splitlines() or ["no message"]
-        raise _UnusableError(f"{name}: {next((line for line in lines if line.startswith('E:')), lines[-1])}") from None
-
-
-def _one_line(error: Exception) -> str:
-    """The error's text, whatever it held, as a single line."""
-    return " ".join(str(error).split())
+        raise UnusableError(f"{name}: {next((line for line in lines if line.startswith('E:')), lines[-1])}") from None

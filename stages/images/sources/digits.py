@@ -1,0 +1,31 @@
+"""The digits that come with scikit-learn: for trying things without a network."""
+
+import numpy as np
+
+from stages.errors import UserError
+from stages.images.sources.dataset import Dataset, Wanted
+
+
+def digits(wanted: Wanted) -> Dataset:
+    """scikit-learn's 1,797 handwritten digits (8 x 8 grey levels), which its package holds.
+
+    Raises UserError if a folder is given.
+    """
+    if wanted.path is not None:
+        raise UserError(
+            f"data.path = {wanted.path}: digits come with scikit-learn and read no folder; set data.path to null"
+        )
+    from sklearn.datasets import load_digits  # a second of imports that the other sources can do without
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int64)
+    # RandomState's stream is frozen for good, default_rng's may change with numpy: the split must not.
+    order = np.random.RandomState(0).permutation(len(images))
+    splits = {"train": order[:1437], "test": order[1437:]}
+    return Dataset(
+        images={split: images[index] for split, index in splits.items()},
+        labels={split: labels[index] for split, index in splits.items()},
+        classes=[str(name) for name in bunch.target_names],
+        source="scikit-learn's digits: 1,797 grey images of 8x8, split by a fixed permutation",
+    )

@@ -1,0 +1,111 @@
+"""One image file, of whatever kind, as a square of bytes."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Named, because Pillow would also hand a file to programs outside (EPS) or open what is no picture (HDF5). MPO, which
+# some cameras write, is a JPEG to begin with.
+FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF"]
+_SUFFIXES = "jpg jpeg jpe jfif mpo png apng gif webp bmp dib tif tiff ppm pgm pbm pnm tga jp2 j2k avif"
+SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
+BACKGROUND = (255, 255, 255, 255)  # transparent pictures are mostly drawn for a white page
+
+
+class UnreadableError(Exception):
+    """Why a file cannot be read as an image, without its path: in few words for a table."""
+
+
+def read(path: Path, size: int) -> np.ndarray:
+    """The first frame of an image file as uint8 (size, size, 3); grey ones have three equal channels.
+
+    It is turned as its EXIF data says, cut to the square in its middle and resized with antialiasing, which equals
+    bringing the short side to `size` and cutting out the middle. Transparency is laid on white. 16-bit grey is scaled
+    to 8 bits. Raises UnreadableError.
+    """
+    try:
+        if os.stat(path).st_size == 0:
+            raise UnreadableError("empty file")
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            # Lets a JPEG be decoded at a half, a quarter or an eighth while that leaves twice the size to resize from.
+            image.draft(None, (2 * size, 2 * size))
+            pixels = np.asarray(_square(_flat(_middle(_upright(image))), size))
+    except UnreadableError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise UnreadableError(_reason(error)) from None
+    return np.broadcast_to(pixels[..., None], (size, size, 3)) if pixels.ndim == 2 else pixels
+
+
+def side_lengths(path: Path) -> tuple[int, int]:
+    """Width and height as the header of an image file has them. Raises UnreadableError."""
+    try:
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            return image.size
+    except Exception as error:
+        raise UnreadableError(_reason(error)) from None
+
+
+def square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Pixels (H, W, 1 or 3) as `read` would bring them to uint8 (size, size, 1 or 3)."""
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+    return np.asarray(_square(_middle(image), size)).reshape(size, size, -1)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without Pillow's warnings (odd metadata, large images): what matters of them ends in an UnreadableError."""
+    Image.init()  # loads the decoders now: threads that did it together would get in each other's way
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # metadata that cannot be read says nothing about the pixels
+        return image
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The largest square in the middle. Cutting first keeps a strip of 1 x 10,000 from growing without bounds."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image if width == height else image.crop((left, top, left + side, top + side))
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """As 8-bit grey (L) or colour (RGB), laid on white where transparent."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableError("grey values of more than 16 bits; save it with 8 or 16")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableError("floating-point pixels, whose range is anyone's guess; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image.convert("RGBA"))
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the link leads nowhere"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that can be read here"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Pretext tasks: what an encoder can learn from without labels."""
