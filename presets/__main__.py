@@ -1,11 +1,13 @@
 """Apply a preset to params.yaml: `python -m presets digits`. Comments stay, keys that it does not name stay.
 
-A preset, presets/<name>.yaml, holds only what differs from the committed params.yaml. Start from that file: presets are
-overlays on it, not on each other.
+A preset, presets/<name>.yaml, holds only what differs from the committed params.yaml, which is for Fashion-MNIST.
+Presets are overlays on that file, not on each other, so a second one is refused until the first is undone.
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -13,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarfloat import ScalarFloat
 
 FOLDER = Path(__file__).parent
+DEFAULT = "fashion-mnist"  # the dataset that params.yaml is committed for
 NULL = "tag:yaml.org,2002:null"
 
 
@@ -35,6 +38,19 @@ def _shown(value: object) -> str:
     return f"{float(value):g}" if isinstance(value, ScalarFloat) else str(value)
 
 
+def settings(name: str) -> list[str]:
+    """A preset as what `dvc exp run -S` takes, `key=value` each; see presets/*.yaml for the names."""
+
+    def leaves(tree: dict, where: str = "") -> Iterator[str]:
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{where}{key}.")
+            else:
+                yield f"{where}{key}={json.dumps(value)}"
+
+    return list(leaves(YAML(typ="safe").load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))))
+
+
 def main() -> None:
     """Merge the named preset into params.yaml in the current folder and say what changed."""
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -47,8 +63,15 @@ def main() -> None:
     yaml.preserve_quotes, yaml.width = True, 1000
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
     params = yaml.load(arguments.params.read_text(encoding="utf-8"))
+    changes = yaml.load((FOLDER / f"{arguments.name}.yaml").read_text(encoding="utf-8"))
+    dataset, present = changes.get("data", {"name": DEFAULT})["name"], params["data"]["name"]
+    if present not in (DEFAULT, dataset):
+        sys.exit(
+            f"{arguments.params} is for {present}; what was set for it would mix with {arguments.name}: undo it first "
+            f"(git checkout {arguments.params})"
+        )
     try:
-        lines = overlay(params, yaml.load((FOLDER / f"{arguments.name}.yaml").read_text(encoding="utf-8")))
+        lines = overlay(params, changes)
     except KeyError as error:
         sys.exit(f"presets/{arguments.name}.yaml: {error.args[0]} is not a key of {arguments.params}")
     with open(arguments.params, "w", encoding="utf-8") as file:

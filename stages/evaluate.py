@@ -11,12 +11,24 @@ from stages.command import output_file, run
 from stages.errors import UserError
 from stages.images.store import read_labels
 from stages.params import Block, Count, Seed
-from stages.scoring.matching import assign, certainty, confusion_matrix, contingency, hungarian, score
+from stages.scoring.matching import assign, certainty, confusion_matrix, contingency, hungarian, score, top_accuracy
 from stages.scoring.neighbors import knn_accuracy, purity
 
 SPLITS = ("test", "train")
 PURITY_AT = (1, 5, 20)
-PRINTED = ["acc", "nmi", "ari", "majority_acc", "clusters_alive", "largest", "smallest", "confidence", "confident"]
+TOP = 5
+PRINTED = [
+    "acc",
+    "nmi",
+    "ari",
+    "top5",
+    "majority_acc",
+    "clusters_alive",
+    "largest",
+    "smallest",
+    "confidence",
+    "confident",
+]
 
 
 class Evaluate(Block):
@@ -34,6 +46,7 @@ class Params(Block):
 
 
 def evaluate(
+    images: Path,
     labels: Path,
     embeddings: Path,
     kmeans: Path,
@@ -67,7 +80,9 @@ def evaluate(
         assigned = {split: assign(rows) for split, rows in probabilities.items()}
         clusters = probabilities["test"].shape[1]
         found[name] = {
-            split: score(part.cluster, clusters, known.get(split), classes) | certainty(part)
+            split: score(part.cluster, clusters, known.get(split), classes)
+            | score_ranking(probabilities[split], part.cluster, known.get(split), len(classes))
+            | certainty(part)
             for split, part in assigned.items()
         }
     found["embeddings"] = score_embeddings(vectors, known, len(classes), params)
@@ -102,7 +117,12 @@ def evaluate(
             )
             for split, part in sorted(assigned.items(), reverse=True)
         ]
-        pd.concat(parts).to_csv(path, index=False, lineterminator="\n")
+        table = pd.concat(parts)
+        if (files := images / "index.csv").exists():
+            # File names are bytes, and may be called NA; those that are no UTF-8 come out as they went in.
+            found_in = pd.read_csv(files, keep_default_na=False, encoding_errors="surrogateescape")
+            table = table.merge(found_in, how="left", on=["split", "row"])
+        table.to_csv(path, index=False, lineterminator="\n", errors="surrogateescape")
     print_summary(found)
 
 
@@ -115,6 +135,16 @@ def check(split: str, results: dict[Path, np.ndarray]) -> None:
                 f"{split}: {folder} is about {other} images, {first} about {count}; they come from different data: "
                 "run the stages before this one again (dvc repro does)"
             )
+
+
+def score_ranking(
+    probabilities: np.ndarray, clusters: np.ndarray, labels: np.ndarray | None, classes: int
+) -> dict[str, float]:
+    """`top5`, where there are labels of more than five classes. probabilities: (N, K); clusters, labels: int (N,)."""
+    if labels is None or classes <= TOP:
+        return {}
+    class_of = hungarian(contingency(labels, clusters, (classes, probabilities.shape[1])))
+    return {f"top{TOP}": top_accuracy(probabilities, labels, class_of, TOP)}
 
 
 def score_embeddings(vectors: dict, known: dict, classes: int, params: Params) -> dict[str, float]:

@@ -69,7 +69,16 @@ def make_project(folder: Path) -> Path:
     """A copy of the project in its own git repository, without data, with the tiny params; nothing has run."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    files = ["dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".gitattributes", ".dvc/config", ".dvc/.gitignore"]
+    files = [
+        "dvc.yaml",
+        "baselines/dvc.yaml",
+        "params.yaml",
+        ".dvcignore",
+        ".gitignore",
+        ".gitattributes",
+        ".dvc/config",
+        ".dvc/.gitignore",
+    ]
     for name in [*files, "data/.gitignore", "reports/.gitignore"]:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

@@ -17,7 +17,7 @@ from stages.errors import UserError
 from stages.images.store import write_images, write_labels
 
 ROOT = Path(__file__).resolve().parents[1]
-INPUTS = ("labels", "embeddings", "kmeans", "scan", "selflabel")
+INPUTS = ("images", "labels", "embeddings", "kmeans", "scan", "selflabel")
 OUTPUTS = {"metrics": "metrics.json", "confusion": "confusion.csv", "assignments": "assignments.csv"}
 LABEL_FREE = {"clusters_alive", "largest", "smallest", "sizes"}
 NAMES = ["zero", "one, or first", "two", 'the "three"', "4", "NA", "six $x", "<b>7</b>", "acht", "neun ü"]
@@ -42,7 +42,7 @@ def make_results(
     digits = load_digits()
     rows = {"train": slice(0, train), "test": slice(train, train + test)}
     truth = {split: digits.target[part] for split, part in rows.items()}
-    for name in ("images", *INPUTS, "pretext"):
+    for name in (*INPUTS, "pretext"):
         (folder / "data" / name).mkdir(parents=True)
     pixels = (digits.images * 15.9).astype(np.uint8)[..., None]
     pixels = np.concatenate([pixels, pixels // 2, 255 - pixels], axis=-1) if colour else pixels
@@ -108,7 +108,7 @@ def test_as_a_command_with_labels(tmp_path):
     found = json.loads(first["metrics.json"])
     assert found["labelled"] is True
     assert set(found["kmeans"]["test"]) == {"acc", "nmi", "ari", "ami", "recall"} | LABEL_FREE
-    soft = set(found["kmeans"]["test"]) | {"confidence", "confident", "entropy"}
+    soft = set(found["kmeans"]["test"]) | {"confidence", "confident", "entropy", "top5"}
     assert set(found["scan"]["train"]) == set(found["selflabel"]["test"]) == soft
     assert set(found["embeddings"]) == {"purity_1", "purity_5", "purity_20", "knn_acc"}
     assert all(0 <= number <= 1 and number == round(number, 6) for number in numbers(found))
@@ -243,3 +243,20 @@ def test_a_label_without_a_name(tmp_path, label):
     np.save(path, np.append(np.load(path)[1:], label))
     with pytest.raises(UserError, match=r"test\.npy has labels from .*names 10 classes"):
         run_evaluate(tmp_path)
+
+
+def test_assignments_name_the_files_of_a_folder(tmp_path):
+    make_results(tmp_path, labelled=(), train=3, test=2)
+    names = [
+        ("train", 0, "b/NA"),
+        ("train", 1, "a.png"),
+        ("train", 2, "ü, ö.jpg"),
+        ("test", 0, "c.png"),
+        ("test", 1, "d"),
+    ]
+    lines = [f'{split},{row},"{path}"' for split, row, path in reversed(names)]
+    (tmp_path / "data/images/index.csv").write_text("\n".join(["split,row,path", *lines, "unlabeled,0,u.png"]) + "\n")
+    run_evaluate(tmp_path, knn=2)
+    table = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
+    assert list(table.columns)[-1] == "path"
+    assert sorted(zip(table.split, table.row, table.path)) == sorted(names)

@@ -75,7 +75,7 @@ def test_same_bytes_on_any_number_of_threads(tmp_path):
 def test_more_clusters_than_images(tmp_path):
     write_blobs(tmp_path / "in", per_cluster=3)
     assert len(np.unique(kmeans(tmp_path, clusters=12)["train"])) == 12
-    with pytest.raises(UserError, match=r"clusters = 13.*12 images"):
+    with pytest.raises(UserError, match=r"clusters = 13.*12 training images"):
         kmeans(tmp_path, clusters=13, out="other")
     assert not (tmp_path / "other").exists()
 

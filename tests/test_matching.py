@@ -16,6 +16,7 @@ from stages.scoring.matching import (
     majority,
     occupancy,
     score,
+    top_accuracy,
 )
 
 
@@ -156,3 +157,16 @@ def test_certainty():
     assert unsure["confidence"] == pytest.approx(0.874, abs=1e-3)
     mean = np.array([0.874, 0.126])
     assert unsure["entropy"] == pytest.approx(-(mean * np.log2(mean)).sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_top_accuracy_is_a_slow_loop(monkeypatch, k):
+    monkeypatch.setattr("stages.scoring.matching.CHUNK", 17)
+    rng = np.random.default_rng(k)
+    probabilities = rng.dirichlet(np.ones(8), 50).round(1).astype(np.float16)  # with many ties
+    labels, class_of = rng.integers(0, 7, 50), np.array([3, -1, 0, 6, 1, 2, 5, 4])
+    right = 0
+    for row, label in zip(probabilities, labels, strict=True):
+        ranked = sorted(range(8), key=lambda cluster: (-row[cluster], cluster))
+        right += label in [class_of[cluster] for cluster in ranked[:k]]
+    assert top_accuracy(probabilities, labels, class_of, k) == right / 50

@@ -8,6 +8,8 @@ import yaml
 from project import ROOT, STAGES
 from test_dag import schema
 
+from presets.__main__ import settings
+
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 
 
@@ -49,6 +51,30 @@ def test_applying_twice_changes_nothing_more(params):
     once = params.read_bytes()
     assert "nothing to change" in apply("digits", params).stdout
     assert params.read_bytes() == once
+
+
+def test_a_second_preset_is_refused_until_the_first_is_undone(params):
+    apply("digits", params)
+    before = params.read_bytes()
+    for other in ("cifar10", "fashion-mnist"):
+        result = apply(other, params)
+        assert result.returncode != 0
+        assert "is for digits; what was set for it would mix with" in result.stderr
+        assert "git checkout" in result.stderr
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_for_experiments_are_the_preset(name):
+    tree = yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text())
+    found = settings(name)
+    for line in found:
+        *blocks, key = line.split("=")[0].split(".")
+        value = tree
+        for block in blocks:
+            value = value[block]
+        assert yaml.safe_load(line.split("=", 1)[1]) == value[key]
+    assert len(found) == sum(len(value) if isinstance(value, dict) else 1 for value in tree.values())
 
 
 def test_an_unknown_preset_or_key_is_told(params):

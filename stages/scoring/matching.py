@@ -77,6 +77,20 @@ def accuracy(counts: np.ndarray, class_of: np.ndarray) -> float:
     return float(counts[class_of[named], named].sum() / counts.sum())
 
 
+def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, class_of: np.ndarray, k: int = 5) -> float:
+    """Share of images whose class is among those of their `k` most probable clusters.
+
+    probabilities: (N, clusters), usually a float16 memory map; labels: int (N,); class_of: int (clusters,), −1 where a
+    cluster has no class. Of equally probable clusters the first ones count.
+    """
+    right = 0
+    for start in range(0, len(labels), CHUNK):
+        part = slice(start, start + CHUNK)
+        likely = np.argsort(-np.asarray(probabilities[part], dtype=np.float32), axis=1, kind="stable")[:, :k]
+        right += int((class_of[likely] == labels[part, None]).any(axis=1).sum())
+    return right / len(labels)
+
+
 def confusion_matrix(counts: np.ndarray, matched: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What became of the images of each class: rows are true classes, each a distribution.
 
