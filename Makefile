@@ -1,8 +1,11 @@
 # make repro   set up .venv and run the pipeline
 # make test    set up .venv and run the tests
 # make bench   the usual way beside ours, half an hour; make scale: up to a million images, half an hour more
-.PHONY: repro test lint bench scale
+# make seeds   a preset under several seeds: make seeds PRESET=digits N=5; make paper: published figures beside ours
+.PHONY: repro test lint bench scale seeds paper
 PYTHON ?= python3
+PRESET ?= fashion-mnist
+N ?= 5
 BIN := .venv/bin
 # Stages are started as `python -m ...`; they must find this project's Python, whatever is active outside.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -21,6 +24,12 @@ bench: .venv/installed
 scale: .venv/installed
 	$(BIN)/dvc repro download
 	$(BIN)/python -m benchmarks.scale
+
+seeds: .venv/installed
+	$(BIN)/python -m studies.seeds $(PRESET) --seeds $(N)
+
+paper: .venv/installed
+	$(BIN)/python -m studies.paper
 
 lint: .venv/installed
 	$(BIN)/ruff check .

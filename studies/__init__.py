@@ -1,1 +1,1 @@
-"""Whole runs of the pipeline: over seeds, beside the paper, and on machines without DVC."""
+"""Whole runs of the pipeline, compared: over seeds, with the literature, and in slices of time."""
