@@ -40,9 +40,8 @@ def pixels(images: Path, labels: Path, out: Path, params: Params) -> None:
     with output_file(out) as path:
         brief = json.loads(json.dumps(scores), parse_float=lambda digits: round(float(digits), 6))
         path.write_text(json.dumps(brief, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(
-        "pixels:", *(f"{name} {scores['test'][name]:.4f}" for name in ("acc", "nmi", "ari") if name in scores["test"])
-    )
+    said = [f"{name} {scores['test'][name]:.4f}" for name in ("acc", "nmi", "ari") if name in scores["test"]]
+    print("pixels:", *said, f"{scores['train']['clusters_alive']} of {params.clusters} clusters in use")
 
 
 def flat(images: np.ndarray) -> np.ndarray:
@@ -54,7 +53,8 @@ def flat(images: np.ndarray) -> np.ndarray:
             small = Image.fromarray(image.squeeze()).resize((side, side), Image.Resampling.BOX)
             image = np.asarray(small).reshape(side, side, -1)
         row[:] = image.ravel()
-    return rows / 255
+    rows /= 255  # in place: of a million photographs there is no room for a second copy
+    return rows
 
 
 if __name__ == "__main__":

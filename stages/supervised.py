@@ -95,15 +95,16 @@ def supervised(images: Path, labels: Path, out: Path, params: Params, checkpoint
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, images: Path, split: str, view: PlainView, labels: np.ndarray) -> float:
-    """Share of the plain images of a split that get their label, int (N,)."""
-    pixels, right = Images(read_images(images, split), device()), 0
+    """Share of the plain images of a split that get their label, int (N,); each process looks at its part of them."""
     network.eval()
-    for start in range(0, len(labels), BATCH):
-        part = slice(start, start + BATCH)
+    pixels, own = Images(read_images(images, split), device()), processes.share(len(labels))
+    right = torch.zeros(1, dtype=torch.int64, device=device())
+    for start in range(own.start, own.stop, BATCH):
+        part = slice(start, min(start + BATCH, own.stop))
         with mixed_precision():
             said = network(view(pixels(part))).argmax(dim=1)
-        right += int((said.cpu().numpy() == labels[part]).sum())
-    return round(right / len(labels), 6)
+        right += (said == torch.from_numpy(labels[part]).to(said.device)).sum()
+    return round(processes.gather(right, processes.count()).sum().item() / len(labels), 6)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def _within(stage: Stage, deadline: float) -> int | None:
         try:
             return process.wait(timeout=max(deadline - time.monotonic(), 0))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # not SIGINT: what nohup or a shell's & has started never hears that one
             try:
                 process.wait(timeout=PATIENCE)
             except subprocess.TimeoutExpired:

@@ -1,13 +1,18 @@
 """What tests of the whole project share: a temporary copy of it on the digits, and DVC run in it for real."""
 
 import ast
+import importlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
 import yaml
+
+from stages.params import read
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -112,3 +117,16 @@ def contents(folder: Path, *names: str) -> dict[str, bytes]:
     """The bytes of every file below the named folders."""
     files = (path for name in names for path in sorted((folder / name).rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def run_stage(folder: Path, name: str) -> None:
+    """The function of a stage with the paths that dvc.yaml gives it, in this process: it starts at once."""
+    words = shlex.split(PIPELINE[name]["cmd"])[3:]
+    paths = {flag.removeprefix("--"): folder / path for flag, path in zip(words[::2], words[1::2], strict=True)}
+    if name in ("pretext", "scan", "selflabel"):
+        paths["checkpoints"] = folder / ".ckpt"
+    for path in paths.values():
+        path.parent.mkdir(exist_ok=True)
+    module = importlib.import_module(f"stages.{name}")
+    torch.set_num_threads(1)  # as in `environment`: tests run side by side
+    getattr(module, name)(**paths, params=read(module.Params, folder / "params.yaml"))

@@ -191,10 +191,17 @@ def test_two_clusters(tmp_path):
     assert sum(value > 0 for value in found["recall"].values()) == 2
 
 
-def test_more_clusters_than_classes(tmp_path):
+def test_more_clusters_than_classes(tmp_path, capsys):
     make_results(tmp_path, clusters=30)
-    found = run_evaluate(tmp_path)["selflabel"]["test"]
-    assert found["acc"] < 0.7 < found["majority_acc"]
+    found = run_evaluate(tmp_path)
+    for model in ("kmeans", "scan", "selflabel"):
+        for split in ("test", "train"):
+            assert found[model][split]["acc"] < 0.7 < found[model][split]["majority_acc"]
+    header, *rows = capsys.readouterr().out.splitlines()
+    column = header.split().index("majority_acc") + 2  # a row begins with the model and the split
+    assert [row.split()[column] for row in rows[:6:2]] == [
+        f"{found[model]['test']['majority_acc']:.4f}" for model in ("kmeans", "scan", "selflabel")
+    ]
     _, columns, table = read_confusion(tmp_path)
     assert columns[:10] == NAMES
     assert len(columns) == 30

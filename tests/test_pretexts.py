@@ -1,14 +1,12 @@
 """Pretexts: what each does with a batch, and that each learns something on the digits, through the whole pipeline."""
 
-import importlib
 import json
-import shlex
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from project import PIPELINE, ROOT, TINY, set_params
+from project import ROOT, TINY, run_stage, set_params
 from sklearn.datasets import load_digits
 
 from stages.errors import UserError
@@ -16,7 +14,6 @@ from stages.images.loading import Concatenated, Images
 from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import load_model
-from stages.params import read
 from stages.pretext import TASKS
 from stages.pretexts.task import Settings
 from stages.scoring.neighbors import purity
@@ -169,18 +166,6 @@ def folder(tmp_path_factory):
     set_params(folder, {"views": {"zoom": [0.9, 1.1], "shift_x": 0.1, "shift_y": 0.1, "blur": 0.0}})
     run_stage(folder, "download")
     return folder
-
-
-def run_stage(folder, name):
-    """The function of a stage with the paths that dvc.yaml gives it, in this process: it starts at once."""
-    words = shlex.split(PIPELINE[name]["cmd"])[3:]
-    paths = {flag.removeprefix("--"): folder / path for flag, path in zip(words[::2], words[1::2], strict=True)}
-    module = importlib.import_module(f"stages.{name}")
-    if name in ("pretext", "scan", "selflabel"):
-        paths["checkpoints"] = folder / ".ckpt"
-    for path in paths.values():
-        path.parent.mkdir(exist_ok=True)
-    getattr(module, name)(**paths, params=read(module.Params, folder / "params.yaml"))
 
 
 @pytest.mark.parametrize("name", TASKS)
