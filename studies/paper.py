@@ -59,6 +59,11 @@ def is_of(run: Run, dataset: str) -> bool:
     return found == dataset or (found == "folder" and f"{run.name}-".startswith(f"{dataset}-"))
 
 
+def whole(run: Run) -> bool:
+    """Whether a run had all of the images; what had less is listed, but stands beside no published figure."""
+    return run.protocol["data"]["limit"] is None
+
+
 def percent(scores: dict) -> str:
     """ACC / NMI / ARI of one run, as far as there are any."""
     return " / ".join(f"{100 * scores[name]:.1f}" for name in SCORES if name in scores)
@@ -77,7 +82,7 @@ def ours(dataset: str, classes: int, runs: dict[str, Run], seeds: dict) -> dict[
         cells["best"] = percent({name: rows[name][best] for name in SCORES})
     for run in runs.values():
         found = run.metrics.get("selflabel", {}).get("test", {})
-        if is_of(run, dataset) and run.protocol["clusters"] > classes and "majority_acc" in found:
+        if is_of(run, dataset) and whole(run) and run.protocol["clusters"] > classes and "majority_acc" in found:
             cells["overclustering"] = f"{100 * found['majority_acc']:.1f} ({run.protocol['clusters']} clusters)"
     return cells
 
@@ -121,7 +126,7 @@ def _same(run: Run, ablation: dict, classes: int) -> bool:
     """Whether a run is a published ablation, which has as many clusters as classes."""
     where = ablation.get("where")
     pretext = run.protocol["pretext"]
-    return bool(where) and run.protocol["clusters"] == classes and where.items() <= pretext.items()
+    return bool(where) and whole(run) and run.protocol["clusters"] == classes and where.items() <= pretext.items()
 
 
 def how(key: str, runs: dict[str, Run], seeds: dict) -> str:
@@ -143,9 +148,11 @@ def describe(run: Run) -> str:
     trained = (
         f"{pretext['epochs']} epochs" if pretext["weights"] is None else f"weights {Path(pretext['weights']).name}"
     )
+    fewer = "" if whole(run) else f"at most {p['data']['limit']:,} images a split, "
     return (
-        f"seed {p['seed']}, {p['clusters']} clusters, {pretext['method']} on {pretext['backbone']} ({trained}), "
-        f"scan {p['scan']['epochs']} and self-label {p['selflabel']['epochs']} epochs{device}"
+        f"{fewer}seed {p['seed']}, {p['clusters']} clusters, {pretext['method']} on {pretext['backbone']} ({trained}), "
+        f"scan {p['scan']['epochs']} and self-label {p['selflabel']['epochs']} epochs above "
+        f"{p['selflabel']['threshold']:g}{device}"
     )
 
 

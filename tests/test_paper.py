@@ -81,7 +81,11 @@ def test_runs_are_told_apart_by_name(project):
     save(project, "cifar10-twenty", params("cifar10", clusters=20))
     save(project, "cifar10-rotnet", params("cifar10", pretext={**params()["pretext"], "method": "rotnet"}))
     save(project, "imagenet-1000", params("imagenet-1000", clusters=1000))
+    few = params("cifar10", pretext={**params()["pretext"], "method": "instance"})
+    few["data"]["limit"] = 1000
+    save(project, "cifar10-few", few)
     text = section(project)
+    assert "at most 1,000 images a split" in text
     assert row(text, "SCAN") == row(text, "supervised") == "50.0 / 25.0 / 12.5"
     assert row(text, "overclustering") == "75.0 (20 clusters)"
     assert row(text, "pretext RotNet") == "50.0 / 25.0 / 12.5"
