@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.vectors import shifted
+from stages.images.duplicates import write_duplicates
 from stages.images.store import read_images, read_labels, write_labels
 
 SIZES = [10_000, 100_000, 1_000_000]
@@ -46,6 +47,7 @@ def make_data(folder: Path, count: int) -> None:
     for split, rows in {"train": count, "test": TEST}.items():
         shifted(folder / f"data/images/{split}.npy", read_images(images, split), rows)
         write[split] = known[split][np.arange(rows) % len(known[split])]
+    write_duplicates(folder / "data/images", [])  # shifted by more than a copy would be
     write_labels(folder / "data/labels", write, classes)
 
 

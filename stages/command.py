@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from stages import live
 from stages.errors import UserError
 from stages.params import read
 
@@ -42,6 +43,7 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
             parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=not optional, default=default)
     arguments = vars(parser.parse_args())
     _stop_with_parent()
+    start = time.monotonic()
     try:
         if schema is not None:
             arguments["params"] = read(schema, arguments["params"])
@@ -51,9 +53,9 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
     except FileNotFoundError as error:
         message = f"{error.filename}: no such file; run the stages before this one (dvc repro does)"
     except KeyboardInterrupt:
-        message = "interrupted; the next run continues from the last finished epoch, if there is one"
+        message = "interrupted; the next run goes on from its last finished epoch, if it was training"
     else:
-        return
+        return live.took(stage.__name__, time.monotonic() - start)
     if not _first():
         # Of several processes (torchrun) all meet the same error, and the first says it: torchrun then ends the others
         # while they wait here. What only this process has met it says after all.

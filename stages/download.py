@@ -2,16 +2,19 @@
 
 import csv
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from stages import command
-from stages.images import store
+from stages.images import duplicates, store
 from stages.images.sources.dataset import Wanted, fitted
 from stages.images.sources.table import SOURCES
 from stages.params import Block, Count, Fraction, Seed
+
+ORDER = ("train", "unlabeled", "test")  # which of two equal images is the first
 
 
 class Data(Block):
@@ -56,11 +59,20 @@ def download(images: Path, labels: Path, params: Params) -> None:
             with open(images_out / name, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
         counts = {split: store.read_images(images_out, split) for split in dataset.images}
+        found = duplicates.find_duplicates(dict(sorted(counts.items(), key=lambda part: ORDER.index(part[0]))))
+        duplicates.write_duplicates(images_out, found)
     print(
         f"{data.name}: {' + '.join(f'{len(split):,} {name}' for name, split in counts.items())} images of"
         f" {meta.size}x{meta.size}x{meta.channels}, {sum(split.nbytes for split in counts.values()) / 1e6:.1f} MB,"
         f" {len(dataset.classes)} classes"
     )
+    if found:
+        kinds = Counter(duplicate.kind for duplicate in found)
+        crossing = sum(duplicate.split == "test" and duplicate.of_split != "test" for duplicate in found)
+        print(
+            f"duplicates: {kinds['exact']:,} exact and {kinds['near']:,} near ones, {crossing:,} of them test images"
+            f" that train has, too; see {images / duplicates.FILE}"
+        )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from stages.command import output_folder, run
 from stages.errors import UserError
+from stages.images.duplicates import Duplicate, read_duplicates
 from stages.params import Block, Count
 from stages.scoring.approximate import Found, nearest_approximately
-from stages.scoring.search import nearest
+from stages.scoring.search import Selected, nearest
 
 # Up to here `auto` searches exactly: seconds to minutes on two cores, growing with the square of the number of images.
 EXACT_UP_TO = 100_000
@@ -32,38 +33,47 @@ class Params(Block):
     mine: Mine
 
 
-def mine(embeddings: Path, out: Path, params: Params) -> None:
+def mine(images: Path, embeddings: Path, out: Path, params: Params) -> None:
     """Find each image's nearest neighbours: int32 (N, k) a split, nearest first, the image itself left out.
 
+    Copies of an image are left out, too: they would be its only neighbours, and teach nothing. So the first of equal
+    images stands for all of them, is among the neighbours of others alone, and lends its copies its own neighbours.
     meta.json beside them says how they were found, and with what measured recall.
     """
-    meta = {}
+    meta, duplicates = {}, read_duplicates(images)
     with output_folder(out) as folder:
         for split in ("train", "test"):
             path = embeddings / f"{split}.npy"
             vectors, k = np.load(path, mmap_mode="r"), params.mine.k
-            if k >= len(vectors):
+            first = first_of_equals(split, len(vectors), duplicates)
+            rows = np.flatnonzero(first == np.arange(len(vectors)))
+            different = Selected(vectors, rows) if len(rows) < len(vectors) else vectors
+            if k >= len(different):
                 if split == "train":
                     raise UserError(
-                        f"mine.k = {k}, but {path} holds {len(vectors)} images, so each has {len(vectors) - 1} others; "
-                        "lower mine.k or add images"
+                        f"mine.k = {k}, but {path} is about {len(different)} different images, so each has "
+                        f"{len(different) - 1} others; lower mine.k or add images"
                     )
                 # Test neighbours train nothing, so a small test split need not hold the training back.
-                k = len(vectors) - 1
-                print(f"test: mine.k = {params.mine.k} cut to {k}, all others of the {len(vectors)} test images")
+                k = len(different) - 1
+                print(f"test: mine.k = {params.mine.k} cut to {k}, all others of the {len(different)} test images")
             start = time.perf_counter()
             kind = params.mine.index
             if kind == "auto":
-                kind = "exact" if len(vectors) <= EXACT_UP_TO else "ivf"
+                kind = "exact" if len(different) <= EXACT_UP_TO else "ivf"
             try:
                 if kind == "exact":
-                    found = Found(nearest(vectors, k), 1.0, {})
+                    found = Found(nearest(different, k), 1.0, {})
                 else:
-                    found = nearest_approximately(vectors, k, kind, params.mine.recall)
+                    found = nearest_approximately(different, k, kind, params.mine.recall)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
-            np.save(folder / f"{split}.npy", found.neighbors)
-            meta[split] = {"index": kind, "recall": round(found.recall, 4), **found.settings}
+            neighbors = found.neighbors
+            if different is not vectors:
+                neighbors = rows.astype(np.int32)[neighbors][np.searchsorted(rows, first)]
+            np.save(folder / f"{split}.npy", neighbors)
+            copies = {"duplicates": len(vectors) - len(rows)} if len(rows) < len(vectors) else {}
+            meta[split] = {"index": kind, "recall": round(found.recall, 4), **found.settings, **copies}
             how = ", ".join(f"{name} {value}" for name, value in meta[split].items())
             print(f"{split}: N = {len(vectors)}, K = {k}, {time.perf_counter() - start:.1f} s ({how})")
             if kind != "exact" and found.recall < params.mine.recall:
@@ -72,6 +82,15 @@ def mine(embeddings: Path, out: Path, params: Params) -> None:
                     f"mine.recall = {params.mine.recall}; mine.index: exact finds all of them"
                 )
         (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def first_of_equals(split: str, count: int, duplicates: list[Duplicate]) -> np.ndarray:
+    """For each of the `count` images of a split the first one of that split that is like it, int64 (count,)."""
+    first, stands_for = np.arange(count), {}
+    for row, original in sorted((d.row, (d.of_split, d.of_row)) for d in duplicates if d.split == split):
+        # The original may lie in another split; then the first of its copies here stands for the others.
+        first[row] = original[1] if original[0] == split else stands_for.setdefault(original, row)
+    return first
 
 
 if __name__ == "__main__":

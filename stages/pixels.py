@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from stages.command import output_file, run
-from stages.images.store import read_images, read_labels
+from stages.images.store import read_images, read_labels, read_meta
 from stages.params import Block, Count, Seed
 from stages.scoring.lloyd import lloyd
 from stages.scoring.matching import score
@@ -34,7 +34,8 @@ def pixels(images: Path, labels: Path, out: Path, params: Params) -> None:
     known, classes = read_labels(labels)
     vectors = {split: flat(read_images(images, split)) for split in ("train", "test")}
     found = lloyd(vectors["train"], vectors["test"], params.clusters, params.kmeans.restarts, params.seed)
-    scores = {
+    scores: dict = {"dataset": read_meta(images).name}
+    scores |= {
         split: score(getattr(found, split), params.clusters, known.get(split), classes) for split in ("test", "train")
     }
     with output_file(out) as path:

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from stages.command import fingerprint, output_folder, run, write_table
 from stages.errors import UserError
-from stages.images.loading import Concatenated, Images
-from stages.images.store import read_images, read_meta
+from stages.images.loading import Images
+from stages.images.store import Concatenated, read_images, read_meta
 from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.backbones import ABSENT, Name
 from stages.networks.encoder import Encoder, Input

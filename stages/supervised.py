@@ -85,12 +85,13 @@ def supervised(images: Path, labels: Path, out: Path, params: Params, checkpoint
     with Checkpoint(checkpoints, "supervised", fingerprint(params, images, labels)) as checkpoint:
         fit("supervised", task, network, optimizer, len(train), plan, params.seed, checkpoint)
         view = PlainView(meta.mean, meta.std)
-        scores = {split: {"acc": accuracy(network, images, split, view, known[split])} for split in ("test", "train")}
+        found = {split: accuracy(network, images, split, view, known[split]) for split in ("test", "train")}
         if processes.first():
             with output_file(out) as path:
+                scores = {"dataset": meta.name} | {split: {"acc": share} for split, share in found.items()}
                 path.write_text(json.dumps(scores, indent=2) + "\n")
         checkpoint.clear()
-    print("supervised:", *(f"{split} {score['acc']:.4f}" for split, score in scores.items()))
+    print("supervised:", *(f"{split} {share:.4f}" for split, share in found.items()))
 
 
 @torch.inference_mode()

@@ -49,6 +49,8 @@ def read_runs(reports: Path, params: dict) -> dict[str, Run]:
     name = params["data"]["name"]
     if (reports / "metrics.json").exists() and name not in runs:
         baselines = {path.stem: json.loads(path.read_text()) for path in (reports / "baselines").glob("*.json")}
+        # They are made by a command of their own, so they may still be of the dataset before.
+        baselines = {row: scores for row, scores in baselines.items() if scores["dataset"] == name}
         runs[name] = Run(name, params, json.loads((reports / "metrics.json").read_text()), baselines, None)
     return runs
 

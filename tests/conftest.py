@@ -3,3 +3,4 @@
 import os
 
 os.environ.setdefault("DEVICE", "cpu")
+os.environ["LIVE"] = ""  # in-process training would write into the working folder; its own test switches it on

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages import mine as stage
+from stages.images.duplicates import write_duplicates
 from stages.scoring import approximate
 from stages.scoring.approximate import nearest_approximately, recall_of
 from stages.scoring.search import nearest
@@ -77,7 +78,8 @@ def run_stage(tmp_path, index: str, recall: float = 0.9) -> dict:
     np.save(folder / "train.npy", clustered(3000))
     np.save(folder / "test.npy", clustered(500, seed=1))
     params = stage.Params(mine=stage.Mine(k=5, index=index, recall=recall))
-    stage.mine(folder, tmp_path / "neighbors", params)
+    write_duplicates(folder, [])
+    stage.mine(folder, folder, tmp_path / "neighbors", params)
     return json.loads((tmp_path / "neighbors/meta.json").read_text())
 
 

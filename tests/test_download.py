@@ -96,7 +96,7 @@ def written(folder: Path) -> dict[str, bytes]:
 
 def assert_written(data: Path, arrays: dict[str, np.ndarray]) -> None:
     """The outputs hold exactly `arrays`, and nothing else lies beside them."""
-    images, labels = ["meta.json", "test.npy", "train.npy"], ["classes.json", "test.npy", "train.npy"]
+    images, labels = ["duplicates.csv", "meta.json", "test.npy", "train.npy"], ["classes.json", "test.npy", "train.npy"]
     assert list(written(data)) == [f"images/{name}" for name in images] + [f"labels/{name}" for name in labels]
     labels, classes = store.read_labels(data / "labels")
     assert classes[9] == "Ankle boot"
@@ -242,7 +242,7 @@ def test_size_and_limit(tmp_path, monkeypatch, capsys):
             np.testing.assert_array_equal(image[..., 0], np.asarray(expected))
     assert json.loads((tmp_path / "data/images/meta.json").read_text())["source"].endswith(", resized to 12x12")
     assert sorted(written(tmp_path / "data")) == [
-        *(f"images/{name}" for name in ("meta.json", "test.npy", "train.npy")),
+        *(f"images/{name}" for name in ("duplicates.csv", "meta.json", "test.npy", "train.npy")),
         *(f"labels/{name}" for name in ("classes.json", "test.npy", "train.npy")),
     ]
 

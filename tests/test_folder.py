@@ -84,7 +84,7 @@ def test_a_split_of_its_own_with_classes(tmp_path, monkeypatch, capsys):
     assert {split: values.tolist() for split, values in labels.items()} == {"train": [0, 0, 1], "test": [0, 1]}
     assert table(out, "skipped.csv") == [["path", "reason"]]
     assert sorted(path.name for path in (out / "images").iterdir()) == [
-        *("index.csv", "meta.json", "skipped.csv", "test.npy", "train.npy")
+        *("duplicates.csv", "index.csv", "meta.json", "skipped.csv", "test.npy", "train.npy")
     ]
     printed = capsys.readouterr().out
     assert "2 subfolders of train/ taken for classes: cat, dog" in printed

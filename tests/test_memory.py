@@ -8,20 +8,22 @@ import pytest
 from project import make_project, set_params
 
 from benchmarks.scale import measure
+from stages.images.duplicates import write_duplicates
 from stages.images.store import write_images
 
 FEW, MANY = 4_000, 16_000
 SIDE = 48  # large images, so that holding them would show: 2.3 kB each, 28 MB for those that come in addition
-PER_IMAGE = 1500  # bytes that an image may cost: embedding, neighbours, probabilities; up to 850 are chance
+PER_IMAGE = 1000  # bytes that an image may cost: an embedding, neighbours, probabilities, a place in an order
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells own memory from mapped files")
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # how threads share the allocator's arenas is chance
     flags = {
         "pretext": "--images data/images --out data/pretext",
         "embed": "--images data/images --pretext data/pretext --out data/embeddings",
-        "mine": "--embeddings data/embeddings --out data/neighbors",
+        "mine": "--images data/images --embeddings data/embeddings --out data/neighbors",
         "scan": "--images data/images --pretext data/pretext --embeddings data/embeddings --neighbors data/neighbors "
         "--out data/scan",
         "selflabel": "--images data/images --scan data/scan --out data/selflabel",
@@ -38,6 +40,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
         random = np.random.default_rng(0)
         pixels = {"train": random.integers(0, 256, (count, SIDE, SIDE, 1), dtype=np.uint8)}
         write_images(project / "data/images", "noise", pixels | {"test": pixels["train"][:500]}, "noise")
+        write_duplicates(project / "data/images", [])
         for stage, text in flags.items():
             _, gigabytes = measure([sys.executable, "-m", f"stages.{stage}", *text.split()], project)
             found[stage, count] = 1e9 * gigabytes

@@ -65,8 +65,9 @@ def test_what_nobody_has_run_is_called_so(project):
 
 def test_the_run_of_params_yaml_and_its_baselines(project):
     (project / "reports/metrics.json").write_text(json.dumps(METRICS))
-    (project / "reports/baselines/pixels.json").write_text(json.dumps(SCORES))
-    (project / "reports/baselines/supervised.json").write_text(json.dumps({"test": {"acc": 0.9}}))
+    (project / "reports/baselines/pixels.json").write_text(json.dumps({"dataset": "cifar10", **SCORES}))
+    upper = {"dataset": "cifar10", "test": {"acc": 0.9}}
+    (project / "reports/baselines/supervised.json").write_text(json.dumps(upper))
     text = section(project)
     assert row(text, "+ self-label") == "50.0 / 25.0 / 12.5"
     assert row(text, "k-means on pixels") == "50.0 / 25.0 / 12.5"
@@ -74,6 +75,8 @@ def test_the_run_of_params_yaml_and_its_baselines(project):
     assert row(text, "+ self-label, best") == "not run"
     assert "one run: seed 0, 10 clusters, simclr on small" in text
     assert "not run" in section(project, "STL-10")
+    (project / "reports/baselines/pixels.json").write_text(json.dumps({"dataset": "stl10", **SCORES}))
+    assert row(section(project), "k-means on pixels") == "not run", "what is left of another dataset's run"
 
 
 def test_runs_are_told_apart_by_name(project):

@@ -129,7 +129,7 @@ def chain():
     processes.broadcast(None)  # the others go on when the first has written
     embed.embed(images, out["p"], out["e"], params[embed])
     if processes.first():
-        mine.mine(out["e"], out["m"], params[mine])
+        mine.mine(images, out["e"], out["m"], params[mine])
     processes.broadcast(None)
     scan.scan(images, out["p"], out["e"], out["m"], out["s"], params[scan])
     processes.broadcast(None)

@@ -1,12 +1,15 @@
 """Neighbours are those that brute force finds, and the image itself is never one of them."""
 
+import json
+
 import numpy as np
 import pytest
 
 from stages import mine as stage
 from stages.errors import UserError
+from stages.images.duplicates import Duplicate, write_duplicates
 from stages.scoring import search
-from stages.scoring.search import nearest, nearest_to
+from stages.scoring.search import Selected, nearest, nearest_to
 
 
 def unit(count: int, seed: int = 0, dim: int = 8) -> np.ndarray:
@@ -86,13 +89,13 @@ def test_a_vector_that_is_not_finite_is_named():
         nearest_to(base, unit(5), 3)
 
 
-def mine(folder, k: int, **splits: np.ndarray) -> None:
+def mine(folder, k: int, duplicates: list[Duplicate] | None = None, **splits: np.ndarray) -> None:
     folder.joinpath("in").mkdir()
     for split, rows in splits.items():
         np.save(folder / "in" / f"{split}.npy", rows)
-    stage.mine(
-        folder / "in", folder / "out", stage.Params.model_validate({"mine": {"k": k, "index": "exact", "recall": 0.98}})
-    )
+    write_duplicates(folder / "in", duplicates or [])
+    params = stage.Params.model_validate({"mine": {"k": k, "index": "exact", "recall": 0.98}})
+    stage.mine(folder / "in", folder / "in", folder / "out", params)
 
 
 def test_stage_searches_each_split_among_itself_and_says_when_test_is_too_small(tmp_path, capsys):
@@ -110,7 +113,7 @@ def test_stage_takes_a_test_split_of_one_image(tmp_path):
 
 @pytest.mark.parametrize("images", [7, 8])
 def test_stage_names_the_key_when_train_is_too_small(tmp_path, images):
-    with pytest.raises(UserError, match=rf"mine\.k = 8.*{images} images.*lower mine\.k"):
+    with pytest.raises(UserError, match=rf"mine\.k = 8.*{images} different images.*lower mine\.k"):
         mine(tmp_path, 8, train=unit(images), test=unit(20))
     assert not (tmp_path / "out").exists()
 
@@ -118,3 +121,30 @@ def test_stage_names_the_key_when_train_is_too_small(tmp_path, images):
 def test_stage_names_the_file_that_is_not_finite(tmp_path):
     with pytest.raises(UserError, match=r"test\.npy: embedding 0 of 20"):
         mine(tmp_path, 3, train=unit(20), test=np.full((20, 8), np.inf, dtype=np.float32))
+
+
+def test_a_selection_of_rows_is_searched_as_if_it_were_copied():
+    base, rows = unit(200), np.flatnonzero(np.arange(200) % 3)
+    np.testing.assert_array_equal(nearest(Selected(base, rows), 4), nearest(base[rows], 4))
+
+
+def test_copies_are_nobodys_only_neighbours(tmp_path):
+    """Without copies in the way, everything is as if they were not there; they share the neighbours of the first."""
+    base = unit(40)
+    train = np.concatenate([base, np.repeat(base[3:4], 12, axis=0)])
+    copies = [Duplicate("train", row, "train", 3, "exact") for row in range(40, 52)]
+    # Two of test that equal an image of train, and so each other.
+    copies += [Duplicate("test", row, "train", 7, "near") for row in (2, 5)]
+    test = unit(9, seed=1)
+    test[[2, 5]] = base[7]
+    mine(tmp_path, 5, copies, train=train, test=test)
+    found = np.load(tmp_path / "out/train.npy")
+    np.testing.assert_array_equal(found[:40], brute_force(base, 5))
+    np.testing.assert_array_equal(found[40:], np.repeat(found[3:4], 12, axis=0))
+    found = np.load(tmp_path / "out/test.npy")
+    np.testing.assert_array_equal(found[2], found[5])
+    assert not np.isin(found, 5).any()
+    assert not np.isin(found[2], [2, 5]).any()
+    assert (found != np.arange(9)[:, None]).all()
+    meta = json.loads((tmp_path / "out/meta.json").read_text())
+    assert (meta["train"]["duplicates"], meta["test"]["duplicates"]) == (12, 1)

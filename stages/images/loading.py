@@ -7,32 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.images.store import Concatenated
+
 # Of the free memory of a GPU, what the rows may take for good; the rest is the network's.
 RESIDENT_SHARE = 0.4
 CHUNK = 2**28  # bytes copied at once
-
-
-class Concatenated:
-    """Arrays (N₁, …), (N₂, …), … read as one of N₁ + N₂ + … rows, without ever being put together."""
-
-    def __init__(self, parts: list[np.ndarray]):
-        self.parts = parts
-        self.ends = np.cumsum([len(part) for part in parts])
-        self.shape = (int(self.ends[-1]), *parts[0].shape[1:])
-        self.dtype = parts[0].dtype
-        self.nbytes = sum(part.nbytes for part in parts)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        rows = np.arange(len(self))[rows]
-        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        holder = np.searchsorted(self.ends, rows, side="right")
-        for number, part in enumerate(self.parts):
-            here = holder == number
-            found[here] = part[rows[here] - (self.ends[number] - len(part))]
-        return found
 
 
 class Rows:

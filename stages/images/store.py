@@ -4,6 +4,7 @@ data/images/train.npy, test.npy [, unlabeled.npy]    uint8 (N, H, W, C), read me
 data/images/meta.json                                name, channel mean and std of train, how it was made
 data/images/index.csv, skipped.csv                   where the data were image files: their paths by split and row, and
                                                      those that could not be read
+data/images/duplicates.csv                           images that an earlier one equals, exactly or nearly
 data/labels/train.npy, test.npy                      int64 (N,); absent when nobody labelled anything
 data/labels/classes.json                             the classes' names; [] when there are none
 """
@@ -113,3 +114,26 @@ def read_labels(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The labels of the splits that have them (int64 (N,)) and the classes' names; ({}, []) without labels."""
     labels = {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
     return labels, json.loads((folder / "classes.json").read_text())
+
+
+class Concatenated:
+    """Arrays (N₁, …), (N₂, …), … read as one of N₁ + N₂ + … rows, without ever being put together."""
+
+    def __init__(self, parts: list[np.ndarray]):
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.shape = (int(self.ends[-1]), *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
+        self.nbytes = sum(part.nbytes for part in parts)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        rows = np.arange(len(self))[rows]
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        holder = np.searchsorted(self.ends, rows, side="right")
+        for number, part in enumerate(self.parts):
+            here = holder == number
+            found[here] = part[rows[here] - (self.ends[number] - len(part))]
+        return found

@@ -128,8 +128,15 @@ def timm_backbone(name: str, channels: int) -> Backbone:
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models())) or "none"
         raise UserError(f"pretext.backbone = {TIMM}{name}: timm knows no such network; close: {close}")
-    network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
-    return Backbone(network, network.num_features, channels)
+    # Transformers expect images of the size that they were trained on, unless told otherwise; other networks take any
+    # size and know no such option.
+    for any_size in ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {}):
+        try:
+            network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **any_size)
+        except TypeError:
+            continue
+        return Backbone(network, network.num_features, channels)
+    raise UserError(f"pretext.backbone = {TIMM}{name}: timm cannot build it without its classifier; take another one")
 
 
 def _known(name: str) -> str:

@@ -4,6 +4,7 @@ A task is a module that holds all that learns or averages (so a checkpoint of it
 made and what is lost on it. Everything random is drawn for the global batch, of which a process takes its share.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Settings(NamedTuple):
     negatives: int = 4096
 
 
-class PretextTask(nn.Module):
+class PretextTask(nn.Module, ABC):
     """A pretext task for `training.loop.fit`: subclasses say what `prepare` makes and what `step` returns."""
 
     head: ClassVar[Head]  # what the encoder must end in
@@ -34,13 +35,13 @@ class PretextTask(nn.Module):
         super().__init__()
         self.encoder, self.images, self.views, self.settings = encoder, images, views, settings
 
+    @abstractmethod
     def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple:
         """What `step` gets of one batch; see `training.loop.Task`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, *prepared: Tensor) -> dict[str, Tensor]:
         """The loss of one batch; see `training.loop.Task`."""
-        raise NotImplementedError
 
     def follow(self) -> None:
         """What happens after each step of the optimiser: nothing, unless a network follows another."""

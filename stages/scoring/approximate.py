@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import faiss
 import numpy as np
 
-from stages.scoring.search import CHUNK, check_finite, filled, nearest, others
+from stages.scoring.search import CHUNK, Selected, check_finite, filled, nearest, others
 
 SAMPLE = 1000  # vectors whose exact neighbours the recall is measured on
 WIDEST = 4096  # how far an HNSW search is widened at most
@@ -19,7 +19,7 @@ class Found(NamedTuple):
     settings: dict[str, int]  # of the index
 
 
-def nearest_approximately(base: np.ndarray, k: int, kind: Literal["ivf", "hnsw"], recall: float) -> Found:
+def nearest_approximately(base: np.ndarray | Selected, k: int, kind: Literal["ivf", "hnsw"], recall: float) -> Found:
     """The `k` nearest other vectors of each vector, as `search.nearest` gives them, but for about that recall.
 
     base: float32 (N, D) of unit length, may be a memory map; k < N. The search is widened (faiss's `nprobe` or
@@ -63,7 +63,7 @@ def nearest_approximately(base: np.ndarray, k: int, kind: Literal["ivf", "hnsw"]
     return Found(found, found_share, settings)
 
 
-def recall_of(base: np.ndarray, rows: np.ndarray, found: np.ndarray, exact: np.ndarray) -> float:
+def recall_of(base: np.ndarray | Selected, rows: np.ndarray, found: np.ndarray, exact: np.ndarray) -> float:
     """Share of the exact neighbours, int (Q, k), of those rows of `base` that were found; -1 is nothing found.
 
     A vector exactly as near as the last exact neighbour counts as one: among duplicates there is no telling which.
@@ -79,7 +79,7 @@ def recall_of(base: np.ndarray, rows: np.ndarray, found: np.ndarray, exact: np.n
 LINKS = 32
 
 
-def _inverted_file(base: np.ndarray) -> tuple[faiss.Index, tuple[object, str]]:
+def _inverted_file(base: np.ndarray | Selected) -> tuple[faiss.Index, tuple[object, str]]:
     """Vectors in 2·√N lists around k-means centroids, of which a search looks into the `nprobe` nearest."""
     count, dim = base.shape
     lists = max(1, round(2 * count**0.5))
@@ -92,7 +92,7 @@ def _inverted_file(base: np.ndarray) -> tuple[faiss.Index, tuple[object, str]]:
     return index, (index, "nprobe")
 
 
-def _graph(base: np.ndarray) -> tuple[faiss.Index, tuple[object, str]]:
+def _graph(base: np.ndarray | Selected) -> tuple[faiss.Index, tuple[object, str]]:
     """Hierarchical navigable small world: a graph of near vectors that a search walks along (arXiv 1603.09320)."""
     index = faiss.IndexHNSWFlat(base.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 80
@@ -100,7 +100,7 @@ def _graph(base: np.ndarray) -> tuple[faiss.Index, tuple[object, str]]:
     return index, (index.hnsw, "efSearch")
 
 
-def _lists(index: faiss.Index, base: np.ndarray) -> np.ndarray:
+def _lists(index: faiss.Index, base: np.ndarray | Selected) -> np.ndarray:
     """The list that each vector lies in, int64 (N,)."""
     parts = (np.ascontiguousarray(base[start : start + CHUNK]) for start in range(0, len(base), CHUNK))
     return np.concatenate([index.quantizer.search(part, 1)[1][:, 0] for part in parts])

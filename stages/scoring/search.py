@@ -8,7 +8,21 @@ from stages.errors import UserError
 CHUNK = 16384  # queries searched at once: bounds the memory that the candidates take
 
 
-def nearest(base: np.ndarray, k: int, rows: np.ndarray | None = None) -> np.ndarray:
+class Selected:
+    """Some rows of an array (N, D), usually a memory map, read as an array of their own without being copied."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self.array, self.rows = array, rows
+        self.shape = (len(rows), *array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: int | slice | np.ndarray) -> np.ndarray:
+        return self.array[self.rows[which]]
+
+
+def nearest(base: np.ndarray | Selected, k: int, rows: np.ndarray | None = None) -> np.ndarray:
     """The `k` nearest other vectors of each vector, nearest first.
 
     base: float32 (N, D) of unit length, may be a memory map. rows: int (Q,), which of them to ask for (default: all).
@@ -22,7 +36,7 @@ def nearest(base: np.ndarray, k: int, rows: np.ndarray | None = None) -> np.ndar
     return others(_index(base), base, k, np.arange(len(base)) if rows is None else np.asarray(rows))
 
 
-def others(index: faiss.Index, base: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
+def others(index: faiss.Index, base: np.ndarray | Selected, k: int, rows: np.ndarray) -> np.ndarray:
     """What any index over `base` finds as the `k` nearest of those rows, int (Q,), without the rows themselves.
 
     Returns int32 (Q, k), nearest first; -1 where the index finds fewer.
@@ -61,20 +75,20 @@ def nearest_to(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarra
     return similarity, found
 
 
-def _index(base: np.ndarray) -> faiss.IndexFlatIP:
+def _index(base: np.ndarray | Selected) -> faiss.IndexFlatIP:
     """An exact index of `base`."""
     check_finite(base)
     return filled(faiss.IndexFlatIP(base.shape[1]), base)
 
 
-def filled(index: faiss.Index, base: np.ndarray) -> faiss.Index:
+def filled(index: faiss.Index, base: np.ndarray | Selected) -> faiss.Index:
     """The index with all vectors of `base` added, in chunks so that a memory map is never read whole."""
     for start in range(0, len(base), CHUNK):
         index.add(np.ascontiguousarray(base[start : start + CHUNK], dtype=np.float32))
     return index
 
 
-def check_finite(vectors: np.ndarray) -> None:
+def check_finite(vectors: np.ndarray | Selected) -> None:
     """One NaN is no error to faiss: it returns −1 for a neighbour, which then indexes the last image."""
     for start in range(0, len(vectors), CHUNK):
         finite = np.isfinite(vectors[start : start + CHUNK]).all(axis=1)

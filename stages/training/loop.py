@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages import live
 from stages.errors import UserError
 from stages.images.loading import ahead
 from stages.training import processes
@@ -97,6 +98,7 @@ def fit(
             history.append({"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], **means.row()})
             state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
             checkpoint.save(phase, state)
+            live.record(phase, history)
     return history
 
 
