@@ -2,20 +2,25 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stages.command import output_file, run
+from stages.command import output_file, output_folder, run
 from stages.errors import UserError
+from stages.images.duplicates import read_duplicates
 from stages.images.store import read_labels
+from stages.names import JUNK, Names, model_id, read_names
 from stages.params import Block, Count, Seed
 from stages.scoring.matching import assign, certainty, confusion_matrix, contingency, hungarian, score, top_accuracy
 from stages.scoring.neighbors import knn_accuracy, purity
+from stages.scoring.tables import assignment_table, confusion_rows
 
 SPLITS = ("test", "train")
-PURITY_AT = (1, 5, 20)
+PURITY_AT = (1, 5, 20)  # in metrics.json
+PURITY_CURVE = (1, 2, 3, 5, 10, 20, 30, 50)  # in plots/purity.csv
 TOP = 5
 PRINTED = [
     "acc",
@@ -49,23 +54,29 @@ def evaluate(
     images: Path,
     labels: Path,
     embeddings: Path,
+    neighbors: Path,
     kmeans: Path,
     scan: Path,
     selflabel: Path,
+    names: Path,
     metrics: Path,
     confusion: Path,
+    plots: Path,
     assignments: Path,
+    parquet: Path,
     params: Params,
 ) -> None:
     """Score k-means, SCAN, self-label and the embeddings: against labels where there are any, else without."""
     known, classes = read_labels(labels)
-    vectors, hard, soft = {}, {}, {"scan": {}, "selflabel": {}}
+    vectors, near, hard, soft = {}, {}, {}, {"scan": {}, "selflabel": {}}
     for split in SPLITS:
         vectors[split] = np.load(embeddings / f"{split}.npy", mmap_mode="r")
+        near[split] = np.load(neighbors / f"{split}.npy", mmap_mode="r")
         hard[split] = np.load(kmeans / f"{split}.npy")
         soft["scan"][split] = np.load(scan / f"probabilities-{split}.npy", mmap_mode="r")
         soft["selflabel"][split] = np.load(selflabel / f"probabilities-{split}.npy", mmap_mode="r")
-        results = {embeddings: vectors, kmeans: hard, scan: soft["scan"], selflabel: soft["selflabel"], labels: known}
+        results = {embeddings: vectors, neighbors: near, kmeans: hard, scan: soft["scan"], selflabel: soft["selflabel"]}
+        results[labels] = known
         check(split, {folder: arrays[split] for folder, arrays in results.items() if split in arrays})
         if split in known and not ((known[split] >= 0) & (known[split] < len(classes))).all():
             raise UserError(
@@ -85,7 +96,7 @@ def evaluate(
             | certainty(part)
             for split, part in assigned.items()
         }
-    found["embeddings"] = score_embeddings(vectors, known, len(classes), params)
+    found["embeddings"], purities = score_embeddings(vectors, known, len(classes), params)
 
     # From here on it is about self-label's clusters, the last assigned. Each gets one name, whatever the split.
     split = next((split for split in SPLITS if split in known), None)
@@ -93,7 +104,10 @@ def evaluate(
     counts = contingency(known[split], assigned[split].cluster, shape) if split else np.zeros(shape, dtype=np.int64)
     class_of = hungarian(counts)
     table, unmatched = confusion_matrix(counts, class_of)
-    names = np.array([classes[i] if i >= 0 else "" for i in class_of], dtype=object)
+    given = read_names(names, clusters, model_id(selflabel / "model.pt"))
+    called = call([classes[i] if i >= 0 else "" for i in class_of], given)
+    if given.given:
+        found["names"] = score_names(given, assigned["test"].cluster)
 
     with output_file(metrics) as path:
         # Six digits, so that differences between two runs are about results.
@@ -103,27 +117,59 @@ def evaluate(
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["class", *classes, *(f"cluster {i}" for i in unmatched)])
         lines.writerows([name, *row] for name, row in zip(classes, table.round(6).tolist()))
-    with output_file(assignments) as path:
-        parts = [
-            pd.DataFrame(
-                {
-                    "row": np.arange(len(part.cluster)),
-                    "split": split,
-                    "cluster": part.cluster,
-                    "class": names[part.cluster],
-                    "confidence": part.confidence.astype(np.float64).round(4),
-                    "margin": part.margin.astype(np.float64).round(4),
-                }
-            )
-            for split, part in sorted(assigned.items(), reverse=True)
-        ]
-        table = pd.concat(parts)
-        if (files := images / "index.csv").exists():
-            # File names are bytes, and may be called NA; those that are no UTF-8 come out as they went in.
-            found_in = pd.read_csv(files, keep_default_na=False, encoding_errors="surrogateescape")
-            table = table.merge(found_in, how="left", on=["split", "row"])
-        table.to_csv(path, index=False, lineterminator="\n", errors="surrogateescape")
+    with output_folder(plots) as folder:
+        sizes = {"cluster": called, "images": found["selflabel"]["test"]["sizes"]}
+        pd.DataFrame({"number": range(clusters), **sizes}).to_csv(folder / "sizes.csv", index=False)
+        pd.DataFrame(purities.items(), columns=["k", "purity"]).round(6).to_csv(folder / "purity.csv", index=False)
+        if split:
+            rows = confusion_rows(known[split], assigned[split].cluster, classes, called, params.evaluate.sample)
+            rows.to_csv(folder / "confusion.csv", index=False)
+    heads = {split: scan / f"agreement-{split}.npy" for split in SPLITS}
+    parts = [
+        assignment_table(split, part, called, near[split], np.load(heads[split]) if heads[split].exists() else None)
+        for split, part in sorted(assigned.items(), reverse=True)
+    ]
+    write_assignments(assignments, parquet, with_files(pd.concat(parts, ignore_index=True), images))
+    if given.stale:
+        print(f"{names}: it was written for another model, so its names are left out; name the groups on the new page")
     print_summary(found)
+
+
+def call(matched: list[str], given: Names) -> list[str]:
+    """What to call each cluster: the name that people gave it, else the class it is matched with, else its number."""
+    lowest = [matched[group] or f"cluster {group}" for group in given.group]
+    return [name or other for name, other in zip(given.name, lowest, strict=True)]
+
+
+def score_names(given: Names, cluster: np.ndarray) -> dict[str, float | int]:
+    """What people made of the clusters, int (N,): how many groups, and which share of the images is junk or unnamed."""
+    name = np.array(given.name, dtype=object)[cluster]
+    groups = {group for group, of in zip(given.group, given.name, strict=True) if of != JUNK}
+    return {"groups": len(groups), "junk": float(np.mean(name == JUNK)), "unnamed": float(np.mean(name == ""))}
+
+
+def with_files(table: pd.DataFrame, images: Path) -> pd.DataFrame:
+    """The table with the first image that an image is a duplicate of, and with the files where there are any."""
+    original = {(copy.split, copy.row): (copy.of_split, copy.of_row) for copy in read_duplicates(images)}
+    places = list(zip(table["split"], table["row"].tolist()))
+    first = [original.get(place) for place in places]
+    if not (files := images / "index.csv").exists():
+        return table.assign(duplicate_of=[f"{place[0]} {place[1]}" if place else "" for place in first])
+    # File names are bytes; those that are no UTF-8 come out as they went in, which only plain objects allow.
+    with open(files, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        path = {(row["split"], int(row["row"])): row["path"] for row in csv.DictReader(file)}
+    table.insert(0, "path", pd.Series([path[place] for place in places], table.index, dtype=object))
+    return table.assign(duplicate_of=pd.Series([path.get(place, "") for place in first], table.index, dtype=object))
+
+
+def write_assignments(as_csv: Path, as_parquet: Path, table: pd.DataFrame) -> None:
+    """The same table twice: for people and spreadsheets, and for tools."""
+    with output_file(as_csv) as path:
+        table.to_csv(path, index=False, lineterminator="\n", errors="surrogateescape")
+    with output_file(as_parquet) as path:
+        for name in {"path", "duplicate_of"} & set(table):  # Parquet knows texts only, not any bytes
+            table[name] = [os.fsencode(text).decode(errors="backslashreplace") for text in table[name]]
+        table.to_parquet(path, index=False)
 
 
 def check(split: str, results: dict[Path, np.ndarray]) -> None:
@@ -147,25 +193,28 @@ def score_ranking(
     return {f"top{TOP}": top_accuracy(probabilities, labels, class_of, TOP)}
 
 
-def score_embeddings(vectors: dict, known: dict, classes: int, params: Params) -> dict[str, float]:
+def score_embeddings(
+    vectors: dict, known: dict, classes: int, params: Params
+) -> tuple[dict[str, float], dict[int, float]]:
     """Purity of the neighbours of train images, and accuracy of test images by theirs in train, as far as labels go.
 
+    Returns the metrics, and purity against the number of neighbours.
     Of a sample of either split, so that this stays cheap, but searched among all of train, so that it is exact.
     """
-    found, k = {}, params.evaluate.knn
+    found, purities, k = {}, {}, params.evaluate.knn
     rows = {
         split: np.sort(np.random.default_rng(params.seed).permutation(len(vectors[split]))[: params.evaluate.sample])
         for split in SPLITS
     }
     if "train" in known:
-        purities = purity(vectors["train"], known["train"], rows["train"], PURITY_AT)
-        found |= {f"purity_{k}": value for k, value in purities.items()}
+        purities = purity(vectors["train"], known["train"], rows["train"], PURITY_CURVE)
+        found |= {f"purity_{k}": purities[k] for k in PURITY_AT if k in purities}
     if len(known) == len(SPLITS):
         if k > len(vectors["train"]):
             raise UserError(f"evaluate.knn = {k}, but train holds {len(vectors['train'])} images; lower evaluate.knn")
         queries = vectors["test"][rows["test"]], known["test"][rows["test"]]
         found["knn_acc"] = knn_accuracy(*queries, vectors["train"], known["train"], k, classes)
-    return found
+    return found, purities
 
 
 def print_summary(found: dict) -> None:

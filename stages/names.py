@@ -37,8 +37,10 @@ def read_names(path: Path, clusters: int, model: str) -> Names:
 
     Clusters with the same name are one group; a merged one takes the other's name. What was written for another model
     is `stale` and left out, for after another training the numbers mean something else. UserError for what cannot be
-    understood: the line names the cluster and what was expected.
+    understood: the line names the cluster and what was expected. Without a file nobody named anything.
     """
+    if not path.exists():
+        return Names([""] * clusters, list(range(clusters)), stale=False)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -77,7 +77,8 @@ def scan(
     """Train cluster heads, with `scan.train: all` also the network; write the model of one head and what it says.
 
     Writes model.pt, history.csv, heads.csv (the label-free losses by which heads were chosen) and
-    probabilities-{train,test}.npy, float16 (N, clusters).
+    probabilities-{train,test}.npy, float16 (N, clusters); where several heads were averaged, also
+    agreement-{train,test}.npy, float16 (N,): the share of them that give an image the cluster of their mean.
     """
     p = params.scan
     train, pairs = read_images(images, "train"), np.load(neighbors / "train.npy", mmap_mode="r")
@@ -97,22 +98,29 @@ def scan(
     with Checkpoint(checkpoints, "scan", fingerprint(params, *inputs)) as checkpoint:
         history: History = []
         losses: list[dict] = []
-        vectors = np.load(embeddings / "train.npy", mmap_mode="r")
+        agreed: dict[str, np.ndarray] = {}
+        vectors = {split: np.load(embeddings / f"{split}.npy", mmap_mode="r") for split in ("train", "test")}
         if p.head_epochs:
-            history += train_heads(model, vectors, pairs, params, checkpoint)
-            losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
+            history += train_heads(model, vectors["train"], pairs, params, checkpoint)
+            losses += keep_one_head(model, vectors, pairs, p, agreed)
         if p.train != "heads":
             history += train_network(model, train, pairs, params, checkpoint)
         if p.train == "views":
-            losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
+            losses += keep_one_head(model, vectors, pairs, p, agreed)
         with output_folder(out) as folder:
             if p.train == "all":
-                vectors = write_embeddings(folder / "vectors.npy", "scan, measuring", train, model.encoder, layer)
-                losses += keep_one_head(model, vectors, pairs, p.entropy_weight, p.consensus)
-                (folder / "vectors.npy").unlink(missing_ok=True)
+                # Of test only where heads have yet to be averaged, and so to be asked about it.
+                for split in ("train", "test") if len(model.heads) > 1 else ("train",):
+                    path, title = folder / f"vectors-{split}.npy", f"scan, measuring {split}"
+                    vectors[split] = write_embeddings(path, title, read_images(images, split), model.encoder, layer)
+                losses += keep_one_head(model, vectors, pairs, p, agreed)
+                for path in folder.glob("vectors-*.npy"):
+                    path.unlink()
                 write_probabilities(folder, "scan", images, model)
             else:
                 write_answers(folder, embeddings, model)
+            for split, share in agreed.items():
+                np.save(folder / f"agreement-{split}.npy", share)
             save_model(folder / "model.pt", model)
             write_table(folder / "history.csv", history)
             write_table(folder / "heads.csv", losses)
@@ -218,27 +226,39 @@ def write_answers(folder: Path, embeddings: Path, model: Classifier) -> None:
 
 @torch.no_grad()
 def keep_one_head(
-    model: Classifier, vectors: np.ndarray, pairs: np.ndarray, entropy_weight: float, consensus: int
+    model: Classifier, vectors: dict[str, np.ndarray], pairs: np.ndarray, p: Scan, agreed: dict[str, np.ndarray]
 ) -> list[dict]:
     """Leave the model one head: the mean of its `consensus` heads of lowest SCAN loss over all training pairs.
 
-    No label and no test image is looked at. vectors: float32 (N, D), pairs: int (N, K), memory maps or not. Returns the
-    losses of all heads, one row each.
+    No label and no test image is looked at. vectors: of train and test, float32 (N, D), pairs: int (N, K), memory maps
+    or not. Returns the losses of all heads, one row each; `agreed` gets what share of several heads agree, by split.
     """
     heads, losses, members = model.heads, [], {}
     if processes.first():
-        rows = Rows(vectors, device())
+        rows = Rows(vectors["train"], device())
         for number in range(len(heads)):
             model.heads = heads.only(number)
-            losses.append({"head": number, **dataset_scan_loss(probabilities(model, rows), pairs, entropy_weight)})
-        best = sorted(range(len(heads)), key=lambda head: losses[head]["loss"])[:consensus]
+            losses.append({"head": number, **dataset_scan_loss(probabilities(model, rows), pairs, p.entropy_weight)})
+        best = sorted(range(len(heads)), key=lambda head: losses[head]["loss"])[: p.consensus]
         members = align(model, heads, rows, best)
     losses, members = processes.broadcast((losses, members))
+    if processes.first() and len(members) > 1:
+        agreed |= {split: agreement(model, heads, members, Rows(of, device())) for split, of in vectors.items()}
     model.heads = heads.consensus(members)
     lowest = min(row["loss"] for row in losses)
     which = f"the best {len(members)} of {len(heads)} heads" if len(heads) > 1 else "one head"
     print(f"scan: loss over all pairs of neighbours {lowest:.4f} at best; kept: {which}", flush=True)
     return losses
+
+
+def agreement(model: Classifier, heads: ClusterHeads, members: dict[int, list[int]], rows: Rows) -> np.ndarray:
+    """The share of the members that give each row the cluster which their mean gives it, float16 (N,)."""
+    answers = []
+    for some in (members, *({head: order} for head, order in members.items())):
+        model.heads = heads.consensus(some)
+        answers.append(probabilities(model, rows).argmax(dim=1))
+    mean, *each = answers
+    return torch.stack([of == mean for of in each]).float().mean(dim=0).half().cpu().numpy()
 
 
 def align(model: Classifier, heads: ClusterHeads, rows: Rows, members: list[int]) -> dict[int, list[int]]:

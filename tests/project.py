@@ -78,6 +78,8 @@ def make_project(folder: Path) -> Path:
         "dvc.yaml",
         "baselines/dvc.yaml",
         "params.yaml",
+        "names.yaml",
+        "dvclive/dvc.yaml",
         ".dvcignore",
         ".gitignore",
         ".gitattributes",

@@ -14,11 +14,13 @@ from sklearn.datasets import load_digits
 
 from stages import evaluate as stage
 from stages.errors import UserError
+from stages.images.duplicates import Duplicate, write_duplicates
 from stages.images.store import write_images, write_labels
 
 ROOT = Path(__file__).resolve().parents[1]
-INPUTS = ("images", "labels", "embeddings", "kmeans", "scan", "selflabel")
+INPUTS = ("images", "labels", "embeddings", "neighbors", "kmeans", "scan", "selflabel")
 OUTPUTS = {"metrics": "metrics.json", "confusion": "confusion.csv", "assignments": "assignments.csv"}
+OUTPUTS |= {"parquet": "assignments.parquet", "plots": "plots"}
 LABEL_FREE = {"clusters_alive", "largest", "smallest", "sizes"}
 NAMES = ["zero", "one, or first", "two", 'the "three"', "4", "NA", "six $x", "<b>7</b>", "acht", "neun ü"]
 
@@ -60,7 +62,24 @@ def make_results(
             logits = sharpness * np.eye(clusters)[cluster] + rng.random((count, clusters))
             soft = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             np.save(folder / "data" / name / f"probabilities-{split}.npy", soft.astype(np.float16))
+        near = np.argsort(-vectors[part] @ vectors[part].T, axis=1)[:, 1:6]
+        np.save(folder / "data/neighbors" / f"{split}.npy", near.astype(np.int32))
+        np.save(folder / "data/scan" / f"agreement-{split}.npy", rng.integers(0, 11, count).astype(np.float16) / 10)
+    write_duplicates(folder / "data/images", [])
+    (folder / "data/selflabel/model.pt").write_bytes(b"weights")
+    (folder / "names.yaml").write_text("clusters: {}\n")
     return truth
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Everything in reports/."""
+    files = sorted(path for path in (folder / "reports").rglob("*") if path.is_file())
+    return {path.relative_to(folder / "reports").as_posix(): path.read_bytes() for path in files}
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    """assignments.csv."""
+    return pd.read_csv(folder / "reports/assignments.csv", keep_default_na=False)
 
 
 def run_evaluate(folder: Path, knn: int = 20, sample: int = 10000, seed: int = 0) -> dict:
@@ -68,7 +87,7 @@ def run_evaluate(folder: Path, knn: int = 20, sample: int = 10000, seed: int = 0
     params = stage.Params.model_validate({"seed": seed, "evaluate": {"knn": knn, "sample": sample}})
     inputs = {name: folder / "data" / name for name in INPUTS}
     outputs = {name: folder / "reports" / file for name, file in OUTPUTS.items()}
-    stage.evaluate(**inputs, **outputs, params=params)
+    stage.evaluate(**inputs, names=folder / "names.yaml", **outputs, params=params)
     return json.loads(outputs["metrics"].read_text())
 
 
@@ -97,13 +116,13 @@ def numbers(value: object) -> list[float]:
 def test_as_a_command_with_labels(tmp_path):
     truth = make_results(tmp_path)
     (tmp_path / "params.yaml").write_text("seed: 0\nevaluate: {knn: 20, sample: 10000}\n")
-    flags = [part for name in INPUTS for part in (f"--{name}", f"data/{name}")]
+    flags = [part for name in INPUTS for part in (f"--{name}", f"data/{name}")] + ["--names", "names.yaml"]
     flags += [part for name, file in OUTPUTS.items() for part in (f"--{name}", f"reports/{file}")]
     done = run_stage("evaluate", tmp_path, *flags)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     assert all(word in done.stdout for word in ("selflabel test", "acc", "nmi", "purity_20", "knn_acc"))
-    first = {file: (tmp_path / "reports" / file).read_bytes() for file in OUTPUTS.values()}
+    first = written(tmp_path)
 
     found = json.loads(first["metrics.json"])
     assert found["labelled"] is True
@@ -127,17 +146,32 @@ def test_as_a_command_with_labels(tmp_path):
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(np.diag(table), list(result["recall"].values()), atol=1e-6)
 
-    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
-    assert list(images) == ["row", "split", "cluster", "class", "confidence", "margin"]
+    images = read_table(tmp_path)
+    about = ["cluster", "name", "confidence", "margin", "neighbors_agree", "heads_agree", "duplicate_of"]
+    assert list(images) == ["split", "row", *about]
     assert len(images) == 420
     of_test = images[images["split"] == "test"]
     np.testing.assert_array_equal(of_test["row"], np.arange(120))
     np.testing.assert_array_equal(of_test["cluster"], cluster)
-    assert of_test["class"].tolist() == [NAMES[i] for i in cluster]
+    assert of_test["name"].tolist() == [NAMES[i] for i in cluster]
     assert (of_test["margin"] <= of_test["confidence"]).all()
+    near = np.load(tmp_path / "data/neighbors/test.npy")
+    agree = [np.mean([cluster[j] == cluster[i] for j in near[i]]) for i in range(120)]
+    np.testing.assert_allclose(of_test["neighbors_agree"], agree, atol=1e-4)
+    np.testing.assert_allclose(of_test["heads_agree"], np.load(tmp_path / "data/scan/agreement-test.npy"), atol=1e-3)
+    same = pd.read_parquet(tmp_path / "reports/assignments.parquet")
+    pd.testing.assert_frame_equal(images, same.reset_index(drop=True), check_dtype=False)
+
+    plots = {path.stem: pd.read_csv(path, keep_default_na=False) for path in (tmp_path / "reports/plots").iterdir()}
+    assert plots["sizes"]["images"].tolist() == np.bincount(cluster, minlength=10).tolist()
+    assert plots["sizes"]["cluster"].tolist() == NAMES
+    assert plots["purity"]["k"].tolist() == [1, 2, 3, 5, 10, 20, 30, 50]
+    assert plots["purity"].set_index("k")["purity"][20] == found["embeddings"]["purity_20"]
+    counted = pd.crosstab(plots["confusion"]["actual"], plots["confusion"]["predicted"], normalize="index")
+    np.testing.assert_allclose(np.diag(counted.loc[NAMES, NAMES]), list(result["recall"].values()), atol=1e-6)
 
     run_evaluate(tmp_path)
-    assert first == {file: (tmp_path / "reports" / file).read_bytes() for file in OUTPUTS.values()}
+    assert first == written(tmp_path)
 
 
 def test_without_labels(tmp_path, capsys):
@@ -149,8 +183,9 @@ def test_without_labels(tmp_path, capsys):
     assert found["embeddings"] == {}
     assert "no labels" in capsys.readouterr().out
     assert read_confusion(tmp_path)[0] == []
-    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
-    assert set(images["class"]) == {""}
+    images = read_table(tmp_path)
+    assert (images["name"] == "cluster " + images["cluster"].astype(str)).all()
+    assert sorted(path.name for path in (tmp_path / "reports/plots").iterdir()) == ["purity.csv", "sizes.csv"]
     assert len(images) == 420
 
 
@@ -164,8 +199,8 @@ def test_labels_of_one_split(tmp_path, split):
     assert "acc" not in found["selflabel"][other]
     assert set(found["embeddings"]) == ({"purity_1", "purity_5", "purity_20"} if split == "train" else set())
     assert read_confusion(tmp_path)[2].shape == (10, 10)
-    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
-    named = images[images["split"] == other]["class"].map(NAMES.index)
+    images = read_table(tmp_path)
+    named = images[images["split"] == other]["name"].map(NAMES.index)
     assert np.mean(named == truth[other]) > 0.7
 
 
@@ -207,9 +242,9 @@ def test_more_clusters_than_classes(tmp_path, capsys):
     assert len(columns) == 30
     assert all(name.startswith("cluster ") for name in columns[10:])
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-5)
-    images = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
-    assert images.groupby("class")["cluster"].nunique()[NAMES].tolist() == [1] * 10
-    assert (images["class"] == "").any()
+    images = read_table(tmp_path)
+    assert images.groupby("name")["cluster"].nunique()[NAMES].tolist() == [1] * 10
+    assert images["name"].str.startswith("cluster ").any()
 
 
 def test_the_sample_bounds_the_search_and_the_seed_draws_it(tmp_path, monkeypatch):
@@ -264,6 +299,59 @@ def test_assignments_name_the_files_of_a_folder(tmp_path):
     lines = [f'{split},{row},"{path}"' for split, row, path in reversed(names)]
     (tmp_path / "data/images/index.csv").write_text("\n".join(["split,row,path", *lines, "unlabeled,0,u.png"]) + "\n")
     run_evaluate(tmp_path, knn=2)
-    table = pd.read_csv(tmp_path / "reports/assignments.csv", keep_default_na=False)
-    assert list(table.columns)[-1] == "path"
+    table = read_table(tmp_path)
+    assert table.columns[0] == "path"
     assert sorted(zip(table.split, table.row, table.path)) == sorted(names)
+
+
+def test_names_that_people_gave(tmp_path, capsys):
+    make_results(tmp_path)
+    (tmp_path / "names.yaml").write_text("clusters: {0: sneaker, 3: [merge, 7], 5: junk, 8: sneaker}\n")
+    found = run_evaluate(tmp_path)
+    images = read_table(tmp_path)
+    called = images.drop_duplicates("cluster").set_index("cluster")["name"]
+    assert called[[0, 8, 5, 2]].tolist() == ["sneaker", "sneaker", "junk", "two"]
+    assert called[3] == called[7] == NAMES[3], "merged without a name: that of the first"
+    of_test = images[images["split"] == "test"]
+    assert found["names"]["groups"] == 7
+    assert found["names"]["junk"] == pytest.approx(np.mean(of_test["cluster"] == 5), abs=1e-6)
+    assert found["names"]["unnamed"] == pytest.approx(np.mean(~of_test["cluster"].isin([0, 5, 8])), abs=1e-6)
+    scores = run_evaluate(tmp_path)["selflabel"]
+    (tmp_path / "names.yaml").write_text("model: another\nclusters: {0: sneaker}\n")
+    assert run_evaluate(tmp_path)["selflabel"] == scores, "names are no scores"
+    assert "written for another model" in capsys.readouterr().out
+    assert "sneaker" not in set(read_table(tmp_path)["name"])
+
+
+def test_duplicates_are_named(tmp_path):
+    make_results(tmp_path, train=30, test=20)
+    write_duplicates(
+        tmp_path / "data/images", [Duplicate("train", 9, "train", 2, "exact"), Duplicate("test", 0, "train", 2, "near")]
+    )
+    run_evaluate(tmp_path, knn=2)
+    images = read_table(tmp_path).set_index(["split", "row"])["duplicate_of"]
+    assert images[("train", 9)] == images[("test", 0)] == "train 2"
+    assert (images != "").sum() == 2
+    lines = [
+        f"{split},{row},{split}/{row}\udce9.png"
+        for split, count in (("train", 30), ("test", 20))
+        for row in range(count)
+    ]
+    text = "\n".join(["split,row,path", *lines]) + "\n"
+    (tmp_path / "data/images/index.csv").write_bytes(text.encode(errors="surrogateescape"))
+    run_evaluate(tmp_path, knn=2)
+    raw = (tmp_path / "reports/assignments.csv").read_bytes()
+    assert raw.count(b"train/2\xe9.png") == 3
+    same = pd.read_parquet(tmp_path / "reports/assignments.parquet")
+    assert set(same["duplicate_of"]) == {"", "train/2\\xe9.png"}
+
+
+def test_without_heads_or_neighbours_to_compare(tmp_path):
+    make_results(tmp_path, train=30, test=20)
+    for split in ("train", "test"):
+        (tmp_path / f"data/scan/agreement-{split}.npy").unlink()
+    np.save(tmp_path / "data/neighbors/test.npy", np.empty((20, 0), np.int32))
+    run_evaluate(tmp_path, knn=2)
+    images = read_table(tmp_path)
+    assert "heads_agree" not in images
+    assert set(images[images["split"] == "test"]["neighbors_agree"]) == {""}

@@ -30,6 +30,7 @@ def test_merged_without_a_name(tmp_path):
 def test_nothing_is_named(tmp_path, text):
     assert names(tmp_path, text) == ([""] * 8, list(range(8)), False)
     assert not names(tmp_path, text).given
+    assert read_names(tmp_path / "nowhere.yaml", 8, "abc") == names(tmp_path, text)
 
 
 def test_names_of_another_model_do_not_count(tmp_path):
