@@ -8,15 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages import live
 from stages.command import output_file, output_folder, run
 from stages.errors import UserError
-from stages.images.store import read_images, read_labels, read_meta
+from stages.images.duplicates import read_duplicates
+from stages.images.store import Concatenated, read_images, read_labels, read_meta
+from stages.names import JUNK, Names, model_id, read_names
 from stages.params import Block, Count
 from stages.scoring import figures as drawn
-from stages.scoring.matching import assign, contingency, hungarian
+from stages.scoring.exhibit import GOLDEN, Cluster, exhibit
+from stages.scoring.matching import Assignment, assign, contingency, hungarian
 from stages.scoring.page import page as compose
 
 MODELS = ("kmeans", "scan", "selflabel")
+SPLITS = ("train", "test")
+TIMED = ("download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel", "evaluate")
 
 
 class Report(Block):
@@ -35,15 +41,20 @@ def report(
     images: Path,
     labels: Path,
     pretext: Path,
+    embeddings: Path,
     scan: Path,
     selflabel: Path,
+    names: Path,
     metrics: Path,
     confusion: Path,
     figures: Path,
     page: Path,
     params: Params,
 ) -> None:
-    """Draw confusion.png, scores.png (both need labels), prototypes.png and curves.png; write the page."""
+    """Draw confusion.png, scores.png (both need labels), prototypes.png and curves.png; write the page.
+
+    How long the stages took on this machine is on the page only, the one output that tells of it (LIVE= leaves it out).
+    """
     found = json.loads(metrics.read_text(encoding="utf-8"))
     groups = describe(images, labels, selflabel, params.report.prototypes)
     folders = {"pretext": pretext, "scan": scan, "selflabel": selflabel}
@@ -53,7 +64,7 @@ def report(
         header, *lines = csv.reader(file)
     table = np.array([line[1:] for line in lines], dtype=float)
 
-    charts = {"curves": partial(drawn.curves, histories)}
+    charts = {"curves": partial(drawn.curves, histories)} if histories else {}
     if len(table):
         charts["confusion"] = partial(drawn.confusion, table, [line[0] for line in lines], header[1:])
     shown = {name: (draw(), draw(theme=drawn.DARK)) for name, draw in charts.items()}
@@ -65,9 +76,89 @@ def report(
         if "acc" in scores["selflabel"]:
             brief = {model: {key.upper(): of[key] for key in ("acc", "nmi", "ari")} for model, of in scores.items()}
             (folder / "scores.png").write_bytes(drawn.scores(brief))
+    html = write_page(images, labels, embeddings, selflabel, names, found, groups, shown, params.report.prototypes)
     with output_file(page) as path:
-        path.write_text(compose(read_meta(images).name, found, groups, shown), encoding="utf-8")
-    print(f"open {page} in a browser")
+        path.write_text(html, encoding="utf-8")
+    print(f"open {page} in a browser ({len(html) / 1e6:.1f} MB)")
+
+
+def write_page(
+    images: Path,
+    labels: Path,
+    embeddings: Path,
+    selflabel: Path,
+    names: Path,
+    metrics: dict,
+    groups: list[drawn.Group],
+    figures: dict[str, tuple[bytes, bytes]],
+    count: int,
+) -> str:
+    """The page, about the images of train and test together; `groups` has the clusters in their order."""
+    known, classes = read_labels(labels)
+    probabilities = read_splits(selflabel, "probabilities-{}.npy")
+    pixels, vectors = read_splits(images, "{}.npy"), read_splits(embeddings, "{}.npy")
+    starts = {split: int(end) - len(part) for split, end, part in zip(SPLITS, pixels.ends, pixels.parts, strict=True)}
+    assigned = assign(probabilities)
+    model = model_id(selflabel / "model.pt")
+    clusters = list_clusters(groups, assigned, classes, read_names(names, len(groups), model))
+    copies = [copy for copy in read_duplicates(images) if {copy.split, copy.of_split} <= starts.keys()]
+    pairs = [(starts[copy.of_split] + copy.of_row, starts[copy.split] + copy.row, copy.kind) for copy in copies]
+    # Those that reach into another split come first: they make scores of test images look better than they are.
+    pairs.sort(key=lambda pair: (pair[0] < starts["test"]) == (pair[1] < starts["test"]))
+    shown = exhibit(clusters, assigned, probabilities, pixels, vectors, pairs, count)
+
+    truth = np.concatenate([known.get(split, np.full(len(part), -1)) for split, part in zip(SPLITS, pixels.parts)])
+    place = [f"{split} {row}" for split, part in zip(SPLITS, pixels.parts) for row in range(len(part))]
+    if (index := images / "index.csv").exists():
+        with open(index, newline="", encoding="utf-8", errors="replace") as file:
+            for line in csv.DictReader(file):
+                if line["split"] in starts:
+                    place[starts[line["split"]] + int(line["row"])] = line["path"]
+    numbers = np.array(shown.numbers)
+    columns = {
+        "place": [place[number] for number in shown.numbers],
+        "cluster": assigned.cluster[numbers].tolist(),
+        "confidence": assigned.confidence[numbers].astype(float).round(4).tolist(),
+        "margin": assigned.margin[numbers].astype(float).round(4).tolist(),
+        "truth": truth[numbers].tolist(),
+    }
+    counts = {kind: sum(copy.kind == kind for copy in copies) for kind in ("exact", "near")}
+    counts["test"] = sum((copy.split, copy.of_split) == ("test", "train") for copy in copies)
+    seconds = {stage: taken for stage, taken in live.seconds_by_stage().items() if stage in TIMED}
+    return compose(read_meta(images).name, metrics, shown, columns, classes, model, figures, counts, seconds)
+
+
+def read_splits(folder: Path, name: str) -> Concatenated:
+    """The arrays of all SPLITS in a folder, memory-mapped, one after the other."""
+    return Concatenated([np.load(folder / name.format(split), mmap_mode="r") for split in SPLITS])
+
+
+def list_clusters(groups: list[drawn.Group], assigned: Assignment, classes: list[str], given: Names) -> list[Cluster]:
+    """Every cluster over all images with what is known of it and what people made of it, in the order of `groups`."""
+    sizes = np.bincount(assigned.cluster, minlength=len(groups))
+    sure = np.bincount(assigned.cluster, assigned.confidence, minlength=len(groups)) / np.maximum(sizes, 1)
+    clusters = []
+    for place, group in enumerate(groups):
+        number = group.number
+        first = given.group[number]
+        junk = given.name[number] == JUNK
+        merged = first != number and not junk
+        clusters.append(
+            Cluster(
+                number=number,
+                called=group.name,
+                name="" if merged or junk else given.name[number],
+                merge=first if merged else None,
+                junk=junk,
+                klass=classes.index(group.name) if group.name in classes else -1,
+                note=group.note,
+                size=int(sizes[number]),
+                share=float(sizes[number] / len(assigned.cluster)),
+                confidence=float(sure[number]),
+                hue=place * GOLDEN % 360,
+            )
+        )
+    return clusters
 
 
 def describe(images: Path, labels: Path, selflabel: Path, count: int) -> list[drawn.Group]:

@@ -29,7 +29,10 @@ TINY = {
 
 
 def local_imports(module: Path) -> set[str]:
-    """Every file of the project that a module imports, directly or through others, itself included; as posix paths."""
+    """Every file of the project that a module imports, directly or through others, itself included; as posix paths.
+
+    What lies beside a module under its name (page.js beside page.py) is a part of it.
+    """
     found, waiting = set(), [module]
     while waiting:
         path = waiting.pop()
@@ -37,6 +40,9 @@ def local_imports(module: Path) -> set[str]:
         if name in found:
             continue
         found.add(name)
+        found |= {
+            beside.relative_to(ROOT).as_posix() for beside in path.parent.glob(f"{path.stem}.*") if beside.is_file()
+        }
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
             if isinstance(node, ast.Import):

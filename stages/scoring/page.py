@@ -1,16 +1,17 @@
-"""The report as one HTML page that needs nothing but itself: no script, no network, light and dark, phone and desk."""
+"""The report as one HTML page that needs nothing but itself and a browser: no network, light and dark, phone and desk.
+
+page.css and page.js beside this module are its style and its behaviour.
+"""
 
 import base64
-import io
+import json
 from html import escape
+from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from stages.scoring.exhibit import Cluster, Exhibit
+from stages.scoring.gallery import COLUMNS, KINDS, SHEET
 
-from stages.scoring.figures import Group, tile
-
-GROUPS = 200  # clusters whose images the page shows; with more it would take long to open
-SIDE = 96  # pixels that an image takes on the page at most
+STYLE, SCRIPT = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
 
 # What is shown of each model: key in metrics.json, what people call it, what it means.
 NUMBERS = (
@@ -34,90 +35,96 @@ EMBEDDINGS = (
     ("knn_acc", "kNN accuracy", "test images that their nearest train images would label rightly"),
 )
 
-STYLE = """
-:root { color-scheme: light dark; --ground: #ffffff; --panel: #f5f7fa; --ink: #1b2230; --faint: #667085;
-  --line: #e3e7ee; --accent: #1f5fbf; --wrong: #d6453d; }
-@media (prefers-color-scheme: dark) { :root { --ground: #171b22; --panel: #1f252e; --ink: #e8ebf0; --faint: #98a2b3;
-  --line: #2c333f; --accent: #79b0f5; --wrong: #f2766e; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1040px; margin: 0 auto; padding: 2rem 1rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.8rem 0 .3rem; }
-h3 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
-p { margin: 0 0 .8rem; max-width: 46rem; }
-.faint, small { color: var(--faint); }
-small { font-size: .82rem; line-height: 1.35; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .7rem; margin: 1.4rem 0; }
-.card { background: var(--panel); border-radius: .6rem; padding: .8rem 1rem; }
-.card b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.card span, .card small { display: block; }
-.card span { font-weight: 600; }
-table { border-collapse: collapse; width: 100%; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .4rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th:first-child { text-align: left; font-weight: 600; padding-left: 0; }
-th small { display: block; font-weight: 400; }
-thead th { color: var(--faint); font-weight: 600; white-space: nowrap; }
-td:last-child { font-weight: 600; }
-summary { cursor: pointer; color: var(--accent); padding: .4rem 0; }
-.group { border-top: 1px solid var(--line); padding: .9rem 0; }
-.group header { display: flex; flex-wrap: wrap; gap: 0 .8rem; align-items: baseline; }
-.bar { height: 4px; background: var(--panel); border-radius: 2px; margin: .35rem 0 .6rem; }
-.bar i { display: block; height: 100%; min-width: 2px; background: var(--accent); border-radius: 2px; }
-.tiles { display: grid; grid-template-columns: repeat(12, 1fr); gap: 6px; }
-.tiles img { width: 100%; aspect-ratio: 1; border-radius: 4px; background: var(--panel); }
-.tiles img.wrong { outline: 2px solid var(--wrong); }
-.figure { overflow-x: auto; margin: .6rem 0; }
-.figure img { display: block; max-width: 100%; height: auto; }
-@media (max-width: 34rem) { main { padding-top: 1.2rem; } .tiles { grid-template-columns: repeat(6, 1fr); }
-  .figure img { min-width: 40rem; }
-  .models tr { display: grid; grid-template-columns: repeat(3, 1fr); border-bottom: 1px solid var(--line); }
-  .models th, .models td { border: 0; text-align: left; padding: .15rem 0; }
-  .models th:first-child { grid-column: 1 / -1; } }
-"""
+TITLES = {
+    "typical": "The surest",
+    "random": "At random",
+    "unsure": "The least sure",
+    "torn": "Torn between this group and another",
+}
 
 
-def page(name: str, metrics: dict, groups: list[Group], figures: dict[str, tuple[bytes, bytes]]) -> str:
+def page(
+    name: str,
+    metrics: dict,
+    shown: Exhibit,
+    images: dict[str, list],
+    classes: list[str],
+    model: str,
+    figures: dict[str, tuple[bytes, bytes]],
+    duplicates: dict[str, int],
+    seconds: dict[str, float],
+) -> str:
     """The page's HTML.
 
-    name: what the dataset is called. metrics: the content of metrics.json. groups: self-label's clusters on test.
-    figures: PNGs by name (`confusion`, `curves`), one for light and one for dark screens; a missing one is left out.
+    name: what the dataset is called. metrics: the content of metrics.json. images: of those in `shown`, in its order,
+    lists `place` (file, or split and row), `cluster`, `confidence`, `margin` and `truth` (number of the class, −1
+    without). model: its id, for names.yaml. figures: PNGs by name (`confusion`, `curves`), one for light and one for
+    dark screens; a missing one is left out. duplicates: how many `exact` and `near` ones there are, and how many of
+    `test` are in train. seconds: by stage, as far as known.
     """
-    alive = [group for group in groups if group.size]
-    images = sum(group.size for group in groups)
-    sections = [
-        f"<h1>{escape(name)}: {images:,} images in {len(alive)} groups</h1>",
-        "<p class=faint>Groups that SCAN found without labels: it learned what images have in common, gave an image "
-        "and its neighbours one group, then learned from its own confident answers. Shown are test images, which "
-        "trained nothing.</p>",
-        _cards(metrics),
-        _groups(groups, metrics["labelled"]),
-        "<h2>How good it is</h2>",
-        _models(metrics, "test"),
-        f"<details><summary>The same for the images it was trained on</summary>{_models(metrics, 'train')}</details>",
-        _embeddings(metrics["embeddings"]),
-    ]
-    if "confusion" in figures:
-        split = "test" if "acc" in metrics["selflabel"]["test"] else "train"
-        sections += [
-            "<h2>Which classes are mistaken for which</h2>",
-            f"<p class=faint>Self-label on {split} images. Each row is a true class and sums to 100%; each column is a "
-            "cluster under the name of the class it is matched with. Off the diagonal are mistakes.</p>",
-            _picture("confusion matrix", *figures["confusion"]),
-        ]
-    sections += [
-        "<h2>How training went</h2>",
-        "<p class=faint>Every column of the training histories. Losses of different stages do not compare; SCAN's may "
-        "be negative, as it rewards entropy.</p>",
-        _picture("training curves", *figures["curves"]),
-    ]
-    body = "\n".join(section for section in sections if section)
+    alive = [cluster for cluster in shown.clusters if cluster.size]
+    total = sum(cluster.size for cluster in alive)
+    sections = {
+        "overview": _overview(name, metrics, total, len(alive)),
+        "groups": _groups(shown.clusters, metrics["labelled"]),
+        "map": _map(len(shown.points), total),
+        "scores": _scores(metrics, figures),
+        "duplicates": _duplicates(duplicates, shown),
+        "training": _training(figures, seconds),
+    }
+    links = "".join(f'<a href="#{key}">{key.capitalize()}</a>' for key, text in sections.items() if text)
+    body = "\n".join(f'<section id="{key}">{text}</section>' for key, text in sections.items() if text)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(name)} – groups without labels</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        f"<title>{escape(name)} – groups without labels</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
+        f'<nav aria-label="Parts of this page"><div>{links}</div></nav>\n<main>\n{body}\n</main>\n{FOOTER}\n'
+        f'<script type="application/json" id="data">{_data(shown, images, classes, model)}</script>\n'
+        f"<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+FOOTER = (
+    "<footer><div><output id=progress></output><button type=button id=forget hidden>Start over</button>"
+    "<button type=button id=download class=main>Download names.yaml</button></div></footer>"
+    '<dialog id=enlarged aria-label="An image"><div id=large class=large></div><dl id=facts></dl>'
+    "<button type=button id=close>Close</button></dialog>"
+)
+
+
+def _data(shown: Exhibit, images: dict[str, list], classes: list[str], model: str) -> str:
+    """What page.js reads, as JSON that may stand inside a script element."""
+    content = {
+        "model": model,
+        "classes": classes,
+        "side": shown.side,
+        "columns": COLUMNS,
+        "perSheet": SHEET,
+        "files": any(not text.startswith(("train ", "test ")) for text in images["place"]),
+        "clusters": [_cluster(cluster) for cluster in sorted(shown.clusters, key=lambda cluster: cluster.number)],
+        "images": images | {"second": shown.second.tolist()},
+        "map": {
+            "x": shown.plane[:, 0].round(4).tolist(),
+            "y": shown.plane[:, 1].round(4).tolist(),
+            "image": shown.points,
+        },
+        "sheets": [base64.b64encode(sheet).decode() for sheet in shown.sheets],
+    }
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
+
+
+def _cluster(cluster: Cluster) -> dict:
+    keys = ("number", "called", "name", "merge", "junk", "size", "hue", "kinds")
+    return {"class": cluster.klass} | {key: getattr(cluster, key) for key in keys}
+
+
+def _overview(name: str, metrics: dict, total: int, groups: int) -> str:
+    """The title and the few numbers that matter most."""
+    return (
+        f"<h1>{escape(name)}: {total:,} images in {groups} groups</h1>"
+        "<p class=faint>Found without labels: the network learned what images have in common, gave an image and its "
+        "neighbours one group, then learned from its own confident answers. Name the groups below and download "
+        f"names.yaml.</p>{_cards(metrics)}"
     )
 
 
@@ -165,52 +172,137 @@ def _embeddings(found: dict[str, float]) -> str:
     )
 
 
-def _groups(groups: list[Group], labelled: bool) -> str:
-    """Every cluster that holds images, with its most confident ones."""
-    alive = [group for group in groups if group.size]
-    frames = (
-        " A red frame marks an image of another class; rest on an image to read which."
-        if any(group.truths for group in alive)
-        else ""
-    )
-    parts = [f"<h2>The groups</h2><p class=faint>The test images that each is surest of.{frames}</p>"]
-    for group in alive[:GROUPS]:
-        tiles = []
-        for i, image in enumerate(group.images):
-            title = f' title="{escape(group.truths[i])}"' if group.truths else ""
-            mark = " class=wrong" if group.wrong and group.wrong[i] else ""
-            tiles.append(f'<img{mark}{title} alt="image {i + 1}" src="{_data(image)}">')
-        about = " · ".join(
-            text
-            for text in (
-                "" if group.name == f"cluster {group.number}" else f"cluster {group.number}",
-                f"{group.size:,} images, {group.share:.1%}",
-                escape(group.note),
-            )
-            if text
+def _groups(clusters: list[Cluster], labelled: bool) -> str:
+    """Every cluster that holds images, with a form to name it; page.js puts the images in."""
+    alive = [cluster for cluster in clusters if cluster.size]
+    frames = " A red frame marks an image of another class." if labelled else ""
+    parts = [
+        "<h2>Groups</h2><p class=faint>Give a group a name, say that it is the same as another one, or set it aside "
+        "as junk. Enter goes to the next. Keep the download as names.yaml beside params.yaml, then "
+        f"<code>dvc repro</code>: it takes seconds. Press an image to see it large.{frames}</p>"
+    ]
+    for cluster in alive:
+        if not cluster.kinds:
+            continue
+        number, about = cluster.number, f"{cluster.size:,} images, {cluster.share:.1%} · {cluster.confidence:.0%} sure"
+        about = " · ".join(filter(None, [f"cluster {number}", about, escape(cluster.note)]))
+        kinds = "".join(
+            f"<div><h4>{TITLES[kind]}</h4><div class=tiles data-kind={kind}></div></div>"
+            for kind in KINDS
+            if cluster.kinds[kind]
         )
         parts.append(
-            f"<section class=group><header><h3>{escape(group.name)}</h3><small>{about}</small></header>"
-            f'<div class=bar><i style="width:{100 * group.share:.1f}%"></i></div>'
-            f"<div class=tiles>{''.join(tiles)}</div></section>"
+            f'<article class=group data-cluster={number} style="--hue:{cluster.hue:g}" aria-label="cluster {number}">'
+            f'<header><i class=dot></i><input type=text value="{escape(cluster.name)}" maxlength=80 autocomplete=off '
+            f'placeholder="{escape(cluster.called)}" aria-label="Name of cluster {number}">'
+            f'<select aria-label="Merge cluster {number}"><option value="">a group of its own</option></select>'
+            f'<label class=junk><input type=checkbox aria-label="Cluster {number} is junk">junk</label></header>'
+            f"<p class=about>{about}</p>"
+            f'<div class=bar><i style="width:{100 * cluster.share:.1f}%"></i></div>'
+            f"<div class=kinds>{kinds}</div></article>"
         )
-    if len(alive) > GROUPS:
-        parts.append(f"<p class=faint>{len(alive) - GROUPS} more groups are not shown.</p>")
-    empty = [str(group.number) for group in groups if not group.size]
+    hidden = sum(not cluster.kinds for cluster in alive)
+    if hidden:
+        parts.append(f"<p class=faint>{hidden} smaller groups are not shown; assignments.csv has them.</p>")
+    empty = [str(cluster.number) for cluster in clusters if not cluster.size]
     if empty:
-        parts.append(f"<p class=faint>Without test images: cluster {', '.join(empty)}.</p>")
+        parts.append(f"<p class=faint>Without images: cluster {', '.join(empty)}.</p>")
     return "".join(parts)
 
 
-def _data(image: np.ndarray) -> str:
-    """An image uint8 (H, W, C) as a data URI: small ones exactly, larger ones as JPEG."""
-    buffer, side = io.BytesIO(), min(SIDE, len(image))
-    kind = "png" if side <= 32 else "jpeg"
-    picture = Image.fromarray(tile(image, side))
-    if image.shape[-1] == 1:
-        picture = picture.convert("L")
-    picture.save(buffer, format=kind, **({"optimize": True} if kind == "png" else {"quality": 82}))
-    return _uri(kind, buffer.getvalue())
+def _map(points: int, total: int) -> str:
+    """The place of the map."""
+    which = f"{points:,} of the {total:,} images, drawn at random" if points < total else f"All {total:,} images"
+    return (
+        f"<h2>Map</h2><p class=faint>{which}, near what the network finds alike (t-SNE of the embeddings; "
+        "distances across the map mean little). Point at a dot to see its image; turn the wheel or pinch to zoom, drag "
+        "to move. Keys: arrows, + and −, 0 for all, space for the dot in the middle, Enter to enlarge it.</p>"
+        '<div id=plane><canvas id=canvas tabindex=0 role=img aria-label="Map of the images, in the colours of their '
+        'groups"></canvas><div class=zoom><button type=button id=closer aria-label="Zoom in">+</button>'
+        '<button type=button id=farther aria-label="Zoom out">−</button>'
+        '<button type=button id=whole aria-label="Show all">⤢</button></div>'
+        "<div id=tip class=tip><i></i><span></span></div></div>"
+        '<div id=chips class=chips role=group aria-label="Show one group only"></div>'
+    )
+
+
+def _scores(metrics: dict, figures: dict[str, tuple[bytes, bytes]]) -> str:
+    """All numbers, of the three models; with labels, what was mistaken for what."""
+    parts = [
+        "<h2>Scores</h2><p class=faint>Of test images, which trained nothing.</p>",
+        _models(metrics, "test"),
+        f"<details><summary>The same for the images it was trained on</summary>{_models(metrics, 'train')}</details>",
+        _embeddings(metrics["embeddings"]),
+    ]
+    if "confusion" in figures:
+        split = "test" if "acc" in metrics["selflabel"]["test"] else "train"
+        parts += [
+            "<h2>Which classes are mistaken for which</h2>",
+            f"<p class=faint>Self-label on {split} images. Each row is a true class and sums to 100%; each column is a "
+            "cluster under the name of the class it is matched with. Off the diagonal are mistakes.</p>",
+            _picture("confusion matrix", *figures["confusion"]),
+            _recall(metrics["selflabel"][split]["recall"]),
+        ]
+    return "".join(parts)
+
+
+def _recall(recall: dict[str, float]) -> str:
+    """What share of each class lies in its cluster."""
+    rows = "".join(
+        f"<tr><th scope=row>{escape(name)}</th><td><span class=meter><i style=width:{100 * share:.1f}%></i></span>"
+        f"{share:.1%}</td></tr>"
+        for name, share in recall.items()
+    )
+    return (
+        "<details open><summary>Recall of each class: the share of its images in its cluster</summary>"
+        f"<table><tbody>{rows}</tbody></table></details>"
+    )
+
+
+def _duplicates(counts: dict[str, int], shown: Exhibit) -> str:
+    """How many images there are twice, and some of them beside their originals; empty without any."""
+    if not counts["exact"] + counts["near"]:
+        return ""
+    pairs = "".join(
+        f'<div data-pair="[{first},{copy}]"><small>{kind}</small></div>' for first, copy, kind in shown.pairs
+    )
+    return (
+        f"<h2>Duplicates</h2><p class=faint>{counts['exact']:,} images equal an earlier one exactly, "
+        f"{counts['near']:,} nearly (the same picture saved again); {counts['test']:,} test images are in train, too. "
+        "They share the neighbours of the first one, so that none learns from its copies alone. assignments.csv names "
+        f"them.</p><div class=pairs>{pairs}</div>"
+    )
+
+
+def _training(figures: dict[str, tuple[bytes, bytes]], seconds: dict[str, float]) -> str:
+    """Curves, and how long everything took."""
+    parts = ["<h2>Training</h2>"]
+    if "curves" in figures:
+        parts.append(
+            "<p class=faint>Every column of the training histories. Losses of different stages do not compare. SCAN's "
+            "is negative where it goes well: it is how much neighbours disagree, which is 0 or more, minus λ times the "
+            "entropy of the clusters' mean use, which is log(clusters) at most.</p>"
+            + _picture("training curves", *figures["curves"])
+        )
+    if seconds:
+        everything = {**seconds, "together": sum(seconds.values())}
+        rows = "".join(
+            f"<tr><th scope=row>{escape(stage)}</th><td>{_duration(taken)}</td></tr>"
+            for stage, taken in everything.items()
+        )
+        parts.append(
+            "<details open><summary>How long it took</summary><p class=faint>When each stage last ran on this machine; "
+            "one that was interrupted, since it went on.</p>"
+            f"<table><tbody>{rows}</tbody></table></details>"
+        )
+    return "".join(parts) if len(parts) > 1 else ""
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
 def _picture(what: str, light: bytes, dark: bytes) -> str:
