@@ -1,4 +1,5 @@
-# make repro   set up .venv and run the pipeline
+# make repro   set up .venv and run the pipeline; on a folder of your own: make repro IMAGES=~/photos CLUSTERS=12,
+#              and SIZE=96 (pixels) or HOURS=3 (how long it may take) where the choice shall not be left to it
 # make test    set up .venv and run the tests
 # make bench   the usual way beside ours, half an hour; make scale: up to a million images, half an hour more
 # make seeds   a preset under several seeds: make seeds PRESET=digits N=5; make paper: published figures beside ours
@@ -10,9 +11,22 @@ BIN := .venv/bin
 # Stages are started as `python -m ...`; they must find this project's Python, whatever is active outside.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
+# The shell gets these as they are, so that quotes, spaces and dollars in a path mean themselves.
+override export IMAGES := $(value IMAGES)
+override export CLUSTERS := $(value CLUSTERS)
+override export SIZE := $(value SIZE)
+override export HOURS := $(value HOURS)
+OWN := $(strip $(IMAGES)$(CLUSTERS)$(SIZE)$(HOURS))
 
 repro: .venv/installed
+ifneq ($(OWN),)
+	@$(BIN)/python -m presets.own --clusters="$$CLUSTERS" --size="$$SIZE" --hours="$$HOURS" -- "$$IMAGES"
+endif
 	$(BIN)/dvc repro
+ifneq ($(OWN),)
+	@echo "Done: open reports/index.html, and name or merge the groups there."
+	@echo "New pictures: $(BIN)/python -m stages.predict --images FOLDER --out predictions.csv"
+endif
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest

@@ -97,20 +97,39 @@ def go_back(path: Path) -> list[str]:
     return lines
 
 
-def apply(name: str, path: Path) -> list[str]:
-    """Merge the preset into the params file; returns a line per change. Ends the program where it cannot."""
+def load(path: Path) -> CommentedMap:
+    """The params file with its comments."""
+    return _yaml().load(path.read_text(encoding="utf-8"))
+
+
+def save(params: CommentedMap, path: Path) -> None:
+    """Write params with their comments."""
+    with open(path, "w", encoding="utf-8") as file:
+        _yaml().dump(params, file)
+
+
+def _yaml() -> YAML:
     round_trip = YAML()
     round_trip.preserve_quotes, round_trip.width = True, 1000
     round_trip.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
-    params = round_trip.load(path.read_text(encoding="utf-8"))
+    return round_trip
+
+
+def merge(name: str, params: CommentedMap, path: Path) -> list[str]:
+    """Merge the preset into params, read from `path`; returns a line per change. Ends the program where it cannot."""
     if reason := refusal(name, params["data"]["name"]):
         sys.exit(reason)
     try:
-        lines = overlay(params, round_trip.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+        return overlay(params, load(FOLDER / f"{name}.yaml"))
     except KeyError as error:
         sys.exit(f"presets/{name}.yaml: {error.args[0]} is not a key of {path}")
-    with open(path, "w", encoding="utf-8") as file:
-        round_trip.dump(params, file)
+
+
+def apply(name: str, path: Path) -> list[str]:
+    """Merge the preset into the params file; returns a line per change. Ends the program where it cannot."""
+    params = load(path)
+    lines = merge(name, params, path)
+    save(params, path)
     return lines
 
 

@@ -143,7 +143,7 @@ def test_a_frozen_network_goes_through_the_whole_pipeline(project, lite):
     frozen = {"method": "frozen", "backbone": "timm:tf_efficientnet_lite0", "weights": str(lite)}
     on_views = {"train": "views", "head_epochs": 0, "epochs": 1, "optimizer": "sgd", "lr": 1.0}
     learn = {"epochs": 1, "optimizer": "sgd", "lr": 1.0e-3}
-    few = {"size": 32, "limit": 600}
+    few = {"size": 32, "limit": 250}
     set_params(project, {"data": few, "pretext": frozen, "scan": on_views, "selflabel": learn})
     run("dvc", "repro", cwd=project)
     metrics = json.loads((project / "reports/metrics.json").read_text())

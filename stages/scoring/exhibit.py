@@ -12,7 +12,7 @@ from stages.scoring.projection import plane
 SHOWN = 400  # clusters whose images the page shows, the largest; with more nobody names them in a page
 GALLERY = 3200  # images that all clusters together show; each at least MINIMUM of a kind
 MINIMUM = 2
-POINTS = 2000  # images on the map
+POINTS = 1500  # images on the map
 PAIRS = 24  # copies shown beside their originals
 BUDGET = 7_000_000  # bytes of all images; in base64 they take a third more
 GOLDEN = 137.508  # degrees between the colours of one cluster and the next: none is near another for long
