@@ -121,9 +121,10 @@ def evaluate(
         sizes = {"cluster": called, "images": found["selflabel"]["test"]["sizes"]}
         pd.DataFrame({"number": range(clusters), **sizes}).to_csv(folder / "sizes.csv", index=False)
         pd.DataFrame(purities.items(), columns=["k", "purity"]).round(6).to_csv(folder / "purity.csv", index=False)
-        if split:
-            rows = confusion_rows(known[split], assigned[split].cluster, classes, called, params.evaluate.sample)
-            rows.to_csv(folder / "confusion.csv", index=False)
+        # Without labels the header alone: DVC complains of a plot without a file.
+        truth, cluster = (known[split], assigned[split].cluster) if split else (np.empty(0, int), np.empty(0, int))
+        rows = confusion_rows(truth, cluster, classes, called, params.evaluate.sample)
+        rows.to_csv(folder / "confusion.csv", index=False)
     heads = {split: scan / f"agreement-{split}.npy" for split in SPLITS}
     parts = [
         assignment_table(split, part, called, near[split], np.load(heads[split]) if heads[split].exists() else None)

@@ -6,6 +6,7 @@ import filecmp
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from stages.errors import UserError
 from stages.images.sources.reading import printable
 
 How = Literal["link", "copy", "move"]
-UNSURE, UNDO = "unsure", "undo.csv"
+UNSURE, UNDO, PARTIAL = "unsure", "undo.csv", ".partial"
 HEADER = ["from", "to"]  # absolute; relative to the folder of undo.csv
 LONGEST = 255  # bytes of a file's name, on nearly every disk
 # What Windows and some network disks do not take as a name, whatever is appended after a dot.
@@ -147,7 +148,8 @@ def _link(source: str, target: str) -> None:
 
 def _copy(source: str, target: str) -> None:
     """A copy that appears at once, when it is complete."""
-    partial = f"{os.path.dirname(target)}/.partial"
+    handle, partial = tempfile.mkstemp(PARTIAL, ".", os.path.dirname(target))
+    os.close(handle)
     try:
         shutil.copy2(source, partial)
         os.rename(partial, target)
@@ -243,5 +245,7 @@ def undo(path: Path) -> tuple[int, list[str]]:
         path.unlink()
     for folder in {os.path.dirname(os.path.join(base, new)) for _, new in lines}:
         with suppress(OSError):  # it is gone, or holds something else
+            for broken_off in Path(folder).glob(f".*{PARTIAL}"):
+                broken_off.unlink()
             os.rmdir(folder)
     return back, reasons

@@ -88,6 +88,7 @@ def make_project(folder: Path) -> Path:
         "params.yaml",
         "names.yaml",
         "dvclive/dvc.yaml",
+        "dvclive/plots/.gitignore",
         ".dvcignore",
         ".gitignore",
         ".gitattributes",
@@ -95,7 +96,7 @@ def make_project(folder: Path) -> Path:
         ".dvc/.gitignore",
     ]
     for name in [*files, "data/.gitignore", "reports/.gitignore"]:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     set_params(folder, TINY)
     run("git", "init", "--quiet", "--initial-branch=main", cwd=folder)

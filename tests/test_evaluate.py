@@ -185,7 +185,8 @@ def test_without_labels(tmp_path, capsys):
     assert read_confusion(tmp_path)[0] == []
     images = read_table(tmp_path)
     assert (images["name"] == "cluster " + images["cluster"].astype(str)).all()
-    assert sorted(path.name for path in (tmp_path / "reports/plots").iterdir()) == ["purity.csv", "sizes.csv"]
+    assert (tmp_path / "reports/plots/confusion.csv").read_text() == "actual,predicted\n"
+    assert (tmp_path / "reports/plots/purity.csv").read_text() == "k,purity\n"
     assert len(images) == 420
 
 

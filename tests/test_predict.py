@@ -489,8 +489,10 @@ def test_moves_to_another_disk_are_copies_first(place, monkeypatch):
     before = tree(Path("photos"))
     sort("--move")
     assert files_of(Path("photos")) == Counter([b"no picture"])
+    Path("sorted/unsure/.killed.partial").write_bytes(b"the half of a copy")
     main(["--undo", "sorted/undo.csv"])
     assert tree(Path("photos")) == before
+    assert tree(Path("sorted")) == {}
     # What cannot be taken away from its place is not left in two.
     unlink = os.unlink
     monkeypatch.setattr(sorting.os, "unlink", lambda path: fail(path) if "/photos/" in str(path) else unlink(path))
