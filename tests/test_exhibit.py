@@ -70,6 +70,7 @@ def test_the_map_keeps_neighbours_and_is_the_same_again():
     np.testing.assert_array_equal(found, plane(vectors))
     assert found.min() >= 0
     assert found.max() == 1
+    np.testing.assert_allclose(found.min(axis=0) + found.max(axis=0), 1)
     distance = np.linalg.norm(found[:, None] - found[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     assert (group[distance.argmin(axis=1)] == group).all()

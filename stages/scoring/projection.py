@@ -25,4 +25,5 @@ def plane(vectors: np.ndarray) -> np.ndarray:
         perplexity = min(PERPLEXITY, (count - 1) / 3)
         found = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=STEPS).fit_transform(vectors)
     found = found.astype(np.float64) - found.min(axis=0)
-    return found / max(found.max(), 1e-9)
+    found /= max(found.max(), 1e-9)
+    return found + (1 - found.max(axis=0)) / 2  # in the middle, also along the shorter side
