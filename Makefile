@@ -1,9 +1,9 @@
 # make repro   set up .venv and run the pipeline; on a folder of your own: make repro IMAGES=~/photos CLUSTERS=12,
 #              and SIZE=96 (pixels) or HOURS=3 (how long it may take) where the choice shall not be left to it
-# make test    set up .venv and run the tests
+# make test    set up .venv and run the tests; make proofs: those that take minutes (kills, memory)
 # make bench   the usual way beside ours, half an hour; make scale: up to a million images, half an hour more
 # make seeds   a preset under several seeds: make seeds PRESET=digits N=5; make paper: published figures beside ours
-.PHONY: repro test lint bench scale seeds paper
+.PHONY: repro test proofs lint bench scale seeds paper
 PYTHON ?= python3
 PRESET ?= fashion-mnist
 N ?= 5
@@ -30,6 +30,9 @@ endif
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest
+
+proofs: .venv/installed
+	$(BIN)/python -m pytest -m slow --numprocesses 0 --no-header --verbose --verbose | tee reports/proofs.txt
 
 bench: .venv/installed
 	$(BIN)/dvc repro pretext

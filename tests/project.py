@@ -21,7 +21,7 @@ STAGES = ["download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel",
 # Small enough for a run of all nine stages in seconds. No stage is skipped and nothing is replaced.
 TINY = {
     "data": {"name": "digits"},
-    "pretext": {"backbone": "tiny", "epochs": 2, "batch_size": 128, "projection_dim": 16},
+    "pretext": {"epochs": 2, "batch_size": 128, "projection_dim": 16},
     "scan": {"heads": 3, "consensus": 2, "head_epochs": 3, "epochs": 2, "batch_size": 128, "entropy_weight": 4.0},
     "selflabel": {"threshold": 0.3, "epochs": 2, "batch_size": 200},
     "mine": {"k": 10},

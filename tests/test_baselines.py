@@ -76,7 +76,9 @@ def test_two_processes_reach_what_one_reaches(project, tmp_path):
     said = run(*torchrun, "-m", "stages.supervised", *flags, cwd=project, DEVICE="cpu").stdout
     assert said.count("supervised: test") == 1, "one process speaks"
     found = json.loads((tmp_path / "two.json").read_text())
-    for split, score in scores(project, "supervised").items():
+    assert found.pop("dataset") == "digits"
+    for split in found:
+        score = scores(project, "supervised")[split]
         # Rounding differs, and training makes much of it; images counted twice, or not, would make more.
         assert found[split]["acc"] == pytest.approx(score["acc"], abs=0.04)
 

@@ -25,7 +25,6 @@ def projects(tmp_path_factory):
     quiet, killed = (make_project(folder / name) for name in ("quiet", "killed"))
     for project in (quiet, killed):
         set_params(project, LONG)
-    run("dvc", "repro", "--no-commit", "selflabel", cwd=quiet)
     return quiet, killed
 
 
@@ -57,9 +56,17 @@ def epochs_saved(project, stage) -> int:
 
 
 # Killing DVC leaves the stage without a parent, killing the stage leaves DVC to report it: both happen.
-@pytest.mark.parametrize(("stage", "victim"), [("pretext", "dvc"), ("scan", "stage"), ("selflabel", "dvc")])
+@pytest.mark.parametrize(
+    ("stage", "victim"),
+    [
+        ("pretext", "dvc"),
+        pytest.param("scan", "stage", marks=pytest.mark.slow),
+        pytest.param("selflabel", "dvc", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_stage_continues_and_ends_in_the_same_bytes(projects, stage, victim):
     quiet, killed = projects
+    run("dvc", "repro", "--no-commit", stage, cwd=quiet)
     command = ["dvc", "repro", "--no-commit", stage]
     dvc = subprocess.Popen(command, cwd=killed, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: epochs_saved(killed, stage) >= 2 or dvc.poll() is not None)

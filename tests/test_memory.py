@@ -16,6 +16,7 @@ SIDE = 48  # large images, so that holding them would show: 2.3 kB each, 28 MB f
 PER_IMAGE = 1000  # bytes that an image may cost: an embedding, neighbours, probabilities, a place in an order
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells own memory from mapped files")
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
