@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarfloat import ScalarFloat
 
+from stages.errors import UserError
+
 FOLDER = Path(__file__).parent
 DEFAULT = "fashion-mnist"  # the dataset that params.yaml is committed for
 NULL = "tag:yaml.org,2002:null"
@@ -59,6 +61,21 @@ def refusal(name: str, present: str) -> str | None:
         f"params.yaml is for {present}; what was set for it would mix with {name}. Go back first: "
         f"python -m presets {DEFAULT}, which puts back the committed params.yaml"
     )
+
+
+def require_git(path: Path) -> None:
+    """UserError where the params file lies in no git checkout: DVC would then refuse to run it, after the change."""
+    try:
+        asked = ["git", "rev-parse", "--show-toplevel"]
+        found = subprocess.run(asked, cwd=path.resolve().parent, capture_output=True, text=True, errors="replace")
+    except FileNotFoundError:
+        raise UserError("git is not installed, and DVC needs it; on Debian: apt-get install git") from None
+    if found.returncode:
+        said = (found.stderr.strip().splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
+        raise UserError(
+            f"{path.resolve().parent} is no git checkout, which DVC needs ({said[:120]}); clone the repository (git "
+            "clone), or make one here: git init && git add --all && git commit -m start"
+        )
 
 
 def overlay(params: CommentedMap, changes: dict, where: str = "") -> list[str]:
@@ -143,6 +160,10 @@ def main() -> None:
     if arguments.set:
         print(*(f"-S {setting}" for setting in settings(arguments.name)))
         return
+    try:
+        require_git(arguments.params)
+    except UserError as error:
+        sys.exit(f"presets: {error}")
     change = go_back(arguments.params) if arguments.name == DEFAULT else apply(arguments.name, arguments.params)
     print("\n".join(change or ["nothing to change"]))
 

@@ -17,11 +17,10 @@ from typing import NamedTuple
 from ruamel.yaml.comments import CommentedMap
 
 from presets import plan
-from presets.__main__ import DEFAULT, load, merge, overlay, refusal, save
+from presets.__main__ import DEFAULT, load, merge, overlay, refusal, require_git, save
 from presets.found import Found, Read, look, read_result, refuse
-from stages import download, mine, pretext, scan, selflabel
+from stages import live, preflight
 from stages.errors import UserError
-from stages.params import read
 from stages.training.devices import device
 
 PRESET = "folder"
@@ -44,8 +43,8 @@ class Wish(NamedTuple):
 def own(wish: Wish, file: Path) -> None:
     """Prepare params.yaml and data/images for a folder. UserError for bad input; then params.yaml is as it was."""
     refuse(wish.path)
-    for module in (download, pretext, mine, scan, selflabel):  # a mistake in it is better told before it is changed
-        read(module.Params, file)
+    require_git(file)
+    preflight.check_params(file)  # a mistake in it is better told before it is changed
     before, params = file.read_bytes(), load(file)
     data = params["data"]
     if reason := refusal(PRESET, data["name"]):
@@ -62,7 +61,7 @@ def own(wish: Wish, file: Path) -> None:
             "to learn from; lower it to the number of groups that you expect"
         )
     _say_found(wish.path, found)
-    asked = (wish.size is not None and wish.size != data["size"]) or (
+    asked = (wish.size is not None and wish.size != data["image_size"]) or (
         wish.hours is not None and wish.hours != last.get("hours")
     )
     keep = same and not asked and 0.5 <= found.total / last.get("images", found.total) <= 2
@@ -70,7 +69,7 @@ def own(wish: Wish, file: Path) -> None:
     wish = wish._replace(size=wish.size or last.get("asked"))
     lines, speed = _kept(wish, params, found, last) if keep else _chosen(wish, params, found, hours, same, file)
     content = _plain(params)
-    content["data"]["size"] = content["data"]["size"] or found.short_side
+    content["data"]["image_size"] = content["data"]["image_size"] or found.short_side
     _say_plan(found, content, speed, wish.clusters, None if keep else hours)
     if not keep:
         _check_disk(found, content, speed, wish.clusters)
@@ -85,15 +84,29 @@ def own(wish: Wish, file: Path) -> None:
         raise
     result = read_result(IMAGES)
     _say_read(result)
-    if params["mine"]["k"] >= result.different:
-        lines = overlay(params, {"mine": {"k": max(1, result.different - 1)}})
-        save(params, file)
-        print(f"{file}: {'; '.join(lines)}, for there are no more different pictures")
+    try:
+        if not keep:
+            _fit_to(result, params, wish.clusters, file)
+        preflight.check_counts(file, IMAGES)
+    except BaseException:
+        file.write_bytes(before)
+        raise
+    live.expect(plan.by_stage(found, content, speed, wish.clusters))
     seen = {"images": found.total, "listing": found.listing}
-    built = {"size": content["data"]["size"], "backbone": content["pretext"]["backbone"]}
+    built = {"size": content["data"]["image_size"], "backbone": content["pretext"]["backbone"]}
     _remember(
         {"path": params["data"]["path"], "hours": hours, "asked": wish.size, **seen, **built, "speed": speed._asdict()}
     )
+
+
+def _fit_to(result: Read, params: CommentedMap, clusters: int, file: Path) -> None:
+    """Bring what follows from the number of pictures to those that are different: the plan counted files."""
+    counts = result.counts | {"train": result.different}
+    p = params["pretext"]
+    wanted = plan.from_counts(counts, clusters, p["epochs"], min(p["batch_size"], counts["train"]))
+    if lines := overlay(params, wanted):
+        save(params, file)
+        print(f"{file}: {'; '.join(lines)}, for {result.different:,} pictures to learn from are different")
 
 
 def _is_same(path: Path, other: str) -> bool:
@@ -110,7 +123,7 @@ def _kept(wish: Wish, params: CommentedMap, found: Found, last: dict) -> tuple[l
     """Only the clusters are new. Returns a line per change, and the speed of what was chosen before."""
     lines = overlay(params, {"clusters": wish.clusters})
     content = _plain(params)
-    size, backbone = content["data"]["size"] or found.short_side, content["pretext"]["backbone"]
+    size, backbone = content["data"]["image_size"] or found.short_side, content["pretext"]["backbone"]
     print(
         f"Settings   kept as they were for this folder: {size} pixels, network {backbone}, "
         f"{content['pretext']['epochs']} epochs; another HOURS or SIZE chooses anew"
@@ -135,7 +148,7 @@ def _chosen(
     choice = plan.choose(found, wish.clusters, wish.size, hours, _plain(params))
     overlay(params, choice.changes)
     p, label = params["pretext"], params["selflabel"]["epochs"]
-    print(f"Chosen     {params['data']['size']} pixels: {choice.why}")
+    print(f"Chosen     {params['data']['image_size']} pixels: {choice.why}")
     print(
         f"           network {p['backbone']}; epochs: {p['epochs']} of SimCLR, {params['scan']['epochs']} of SCAN, "
         f"{label} of self-labeling{'' if label else f' (it takes {plan.FEW} pictures or more)'}"
@@ -146,8 +159,8 @@ def _chosen(
 def _check_disk(found: Found, content: dict, speed: plan.Speed, clusters: int) -> None:
     needed, free = plan.disk(found, content, speed, clusters), shutil.disk_usage(Path.cwd()).free
     if needed > free:
-        size = content["data"]["size"]
-        half = plan.disk(found, plan.merged(content, {"data": {"size": size // 2}}), speed, clusters)
+        size = content["data"]["image_size"]
+        half = plan.disk(found, plan.merged(content, {"data": {"image_size": size // 2}}), speed, clusters)
         raise UserError(
             f"the run needs {_bytes(needed)} of disk in {Path.cwd()}, and {_bytes(free)} are free; make room, or give "
             f"a smaller SIZE than {size} (half of it needs {_bytes(half)})"

@@ -117,8 +117,8 @@ def choose(found: Found, clusters: int, size: int | None, hours: float, content:
             batch //= 2
 
         def changes(epochs: int, pixels=pixels, backbone=backbone, speed=speed, batch=batch) -> dict:
-            wanted = _settings(found, clusters, epochs, batch)
-            wanted["data"], wanted["pretext"]["backbone"] = {"size": pixels}, backbone
+            wanted = from_counts(found.counts, clusters, epochs, batch)
+            wanted["data"], wanted["pretext"]["backbone"] = {"image_size": pixels}, backbone
             # Of small pictures a hole, or the black beside them, must not be all there is.
             wanted["strong"] = {"padding": min(6, pixels // 8), "cutout": min(16, pixels // 2)}
             costs = found.counts["train"] * speed.kmeans
@@ -168,10 +168,13 @@ def _batch(images: int, largest: int, clusters: int) -> int:
     return max(2, min(largest, images, 2 ** (wanted.bit_length() - 1)))
 
 
-def _settings(found: Found, clusters: int, epochs: int, batch: int) -> dict:
-    """What follows from the number of images, of clusters and of the pretext's epochs."""
-    train, p, s = found.counts["train"], STARTS["pretext"], STARTS["scan"]
-    images = train + found.counts.get("unlabeled", 0)
+def from_counts(counts: dict[str, int], clusters: int, epochs: int, batch: int) -> dict:
+    """All that follows from the number of images by split, of clusters and of the pretext's epochs: K, batches, …
+
+    batch: of the pretext, which memory bounds, too.
+    """
+    train, p, s = counts["train"], STARTS["pretext"], STARTS["scan"]
+    images = train + counts.get("unlabeled", 0)
     heads = _batch(train, s["head_batch_size"], clusters)
     few = images // batch < 20  # steps in an epoch
     return {
@@ -319,8 +322,24 @@ def seconds(found: Found, content: dict, speed: Speed, clusters: int) -> dict[st
     return {name: MARGIN * value for name, value in parts.items()}
 
 
+def by_stage(found: Found, content: dict, speed: Speed, clusters: int) -> dict[str, float]:
+    """The same by stage, in their order, but for download, which is over when a plan is made."""
+    parts = seconds(found, content, speed, clusters)
+    both, rest = parts["neighbours, k-means"], parts["the rest"]
+    return {
+        "pretext": parts["pretext"],
+        "embed": 0.4 * rest,
+        "mine": 0.5 * both,
+        "kmeans": 0.5 * both,
+        "scan": parts["SCAN"],
+        "selflabel": parts["self-labeling"],
+        "evaluate": 0.3 * rest,
+        "report": 0.3 * rest,
+    }
+
+
 def _image_bytes(found: Found, content: dict) -> int:
-    return found.total * content["data"]["size"] ** 2 * found.channels
+    return found.total * content["data"]["image_size"] ** 2 * found.channels
 
 
 def disk(found: Found, content: dict, speed: Speed, clusters: int) -> float:

@@ -3,8 +3,11 @@
 import argparse
 import contextlib
 import csv
+import gc
 import hashlib
+import importlib
 import inspect
+import json
 import os
 import shutil
 import sys
@@ -19,8 +22,10 @@ from pydantic import BaseModel
 
 from stages import live
 from stages.errors import UserError
+from stages.launch import first
 from stages.params import read
 
+_own_code: list[Path] = []  # of the stage that this process runs, before checks import the code of others
 SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 
 
@@ -43,8 +48,11 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
             parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=not optional, default=default)
     arguments = vars(parser.parse_args())
     _stop_with_parent()
-    start = time.monotonic()
+    start, speaks = time.monotonic(), True
     try:
+        speaks = first()
+        if speaks and os.environ.get("DVC_STAGE") == stage.__name__:
+            _begin(stage.__name__, arguments)
         if schema is not None:
             arguments["params"] = read(schema, arguments["params"])
         within(lambda: stage(**arguments))
@@ -55,12 +63,23 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
     except KeyboardInterrupt:
         message = "interrupted; the next run goes on from its last finished epoch, if it was training"
     else:
-        return live.took(stage.__name__, time.monotonic() - start)
-    if not _first():
+        live.took(stage.__name__, time.monotonic() - start)
+        gc.freeze()  # or Python looks through all of torch once more before it ends, which takes a second
+        return
+    if not speaks:
         # Of several processes (torchrun) all meet the same error, and the first says it: torchrun then ends the others
         # while they wait here. What only this process has met it says after all.
         time.sleep(5)
     sys.exit(f"{stage.__name__}: {message}")
+
+
+def _begin(stage: str, arguments: dict[str, Path]) -> None:
+    """Under DVC: say which stage of how many this is, and refuse what this stage or a later one cannot do."""
+    print(live.position(stage, Path("dvc.yaml")), flush=True)
+    _own_code.extend(_project_code())
+    # By name instead of by import: a check cannot change a result, so no stage shall run again for an edit of it.
+    check = importlib.import_module("stages.preflight").check_before
+    check(stage, arguments.get("params", Path("params.yaml")), arguments.get("images", Path("data/images")))
 
 
 @contextlib.contextmanager
@@ -71,7 +90,7 @@ def output_folder(out: Path) -> Iterator[Path]:
     DVC), so the last step is a rename; one that a killed run left behind is cleared. Of several processes (torchrun)
     only the first one writes there, what the others write goes nowhere.
     """
-    if not _first():
+    if not first():
         with tempfile.TemporaryDirectory() as nowhere:
             yield Path(nowhere)
         return
@@ -109,23 +128,33 @@ def write_table(path: Path, rows: list[dict[str, float]], columns: list[str] | N
         table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
 
 
+def write_json(path: Path, content: dict) -> None:
+    """A small table that people may read, too: UTF-8, two blanks an indent."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def fingerprint(params: BaseModel, *inputs: Path) -> str:
     """What an unfinished run may be continued by: a hash of its params, its inputs' bytes, the code and torch.
 
-    Code is every module of this project that the process has imported. Of several processes only the first one needs
-    it, and reads the inputs.
+    Code is every module of this project that the stage has imported. Of several processes only the first one needs it,
+    and reads the inputs.
     """
-    if not _first():
+    if not first():
         return ""
     digest = hashlib.sha256(params.model_dump_json().encode())
     digest.update(version("torch").encode())
-    modules = {name: module for name, module in sys.modules.items() if name.startswith("stages.") or name == "__main__"}
-    code = {Path(module.__file__) for module in modules.values() if getattr(module, "__file__", None)}
-    for path in [*sorted(code), *(file for folder in inputs for file in sorted(folder.rglob("*")))]:
+    code = sorted(_own_code or _project_code())
+    for path in [*code, *(file for folder in inputs for file in sorted(folder.rglob("*")))]:
         if path.is_file():
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def _project_code() -> set[Path]:
+    """The files of this project that are imported now."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("stages.") or name == "__main__"]
+    return {Path(module.__file__) for module in modules if getattr(module, "__file__", None)}
 
 
 def _stop_with_parent() -> None:
@@ -146,11 +175,6 @@ def _stop_with_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-def _first() -> bool:
-    """Whether this is the only process of its stage, or the first of those that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _lineage() -> list[int]:

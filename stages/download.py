@@ -22,7 +22,7 @@ class Data(Block):
 
     name: Literal[*SOURCES]
     path: str | None
-    size: Count | None
+    image_size: Count | None
     limit: Count | None
     test_share: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Seed

@@ -4,13 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-from stages.command import output_folder, run
+from stages.command import output_folder, run, write_json
 from stages.images.store import read_images
 from stages.networks.encoder import Encoder, Layer
 from stages.networks.model import load_model
 from stages.params import Block
 from stages.training import processes
-from stages.training.devices import device
+from stages.training.devices import computed, device
 from stages.training.inference import write_embeddings
 
 
@@ -38,7 +38,8 @@ def embed(images: Path, pretext: Path, out: Path, params: Params) -> None:
                 shutil.copyfile(made_elsewhere, path)
             else:
                 write_embeddings(path, f"embed {split}", read_images(images, split), encoder, layer)
-        (folder / "meta.json").write_text(json.dumps({"layer": layer}) + "\n")
+        before = json.loads((pretext / "meta.json").read_text())
+        write_json(folder / "meta.json", {"layer": layer, **before, "embed": computed()})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.command import output_file, output_folder, run
+from stages.command import output_file, output_folder, run, write_json
 from stages.errors import UserError
 from stages.images.duplicates import read_duplicates
 from stages.images.store import read_labels
@@ -60,6 +60,7 @@ def evaluate(
     selflabel: Path,
     names: Path,
     metrics: Path,
+    computed: Path,
     confusion: Path,
     plots: Path,
     assignments: Path,
@@ -111,8 +112,9 @@ def evaluate(
 
     with output_file(metrics) as path:
         # Six digits, so that differences between two runs are about results.
-        brief = json.loads(json.dumps(found), parse_float=lambda digits: round(float(digits), 6))
-        path.write_text(json.dumps(brief, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, json.loads(json.dumps(found), parse_float=lambda digits: round(float(digits), 6)))
+    with output_file(computed) as path:
+        write_json(path, computed_by(embeddings, scan, selflabel))
     with output_file(confusion) as path, path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["class", *classes, *(f"cluster {i}" for i in unmatched)])
@@ -134,6 +136,20 @@ def evaluate(
     if given.stale:
         print(f"{names}: it was written for another model, so its names are left out; name the groups on the new page")
     print_summary(found)
+
+
+def computed_by(*folders: Path) -> dict[str, str]:
+    """What each training stage was computed by, as its folder's meta.json has it, in a line each.
+
+    Metrics tell what came out; this tells why the same seed may give other ones on another machine.
+    """
+    said: dict[str, str] = {}
+    for folder in folders:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        for stage, of in meta.items():
+            if isinstance(of, dict):
+                said[stage] = f"{of['precision']}, {of['device']}, {of['processor']}, torch {of['torch']}"
+    return said
 
 
 def call(matched: list[str], given: Names) -> list[str]:
@@ -212,7 +228,8 @@ def score_embeddings(
         found |= {f"purity_{k}": purities[k] for k in PURITY_AT if k in purities}
     if len(known) == len(SPLITS):
         if k > len(vectors["train"]):
-            raise UserError(f"evaluate.knn = {k}, but train holds {len(vectors['train'])} images; lower evaluate.knn")
+            k = len(vectors["train"])
+            print(f"evaluate.knn = {params.evaluate.knn} cut to {k}, all training images")
         queries = vectors["test"][rows["test"]], known["test"][rows["test"]]
         found["knn_acc"] = knn_accuracy(*queries, vectors["train"], known["train"], k, classes)
     return found, purities

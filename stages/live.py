@@ -4,6 +4,7 @@ dvclive/plots/<phase>/<term>.tsv    the history of a training as it grows, in DV
                                     term), so that editors that show DVC experiments plot it epoch by epoch;
                                     dvclive/dvc.yaml declares them to DVC
 dvclive/seconds.json                how long each stage took when it last ran here
+dvclive/expected.json               how long each stage is going to take, where somebody has estimated it
 
 LIVE names another folder, or none: LIVE= switches this off.
 """
@@ -12,6 +13,10 @@ import json
 import os
 import shutil
 from pathlib import Path
+
+import yaml
+
+from stages.launch import first
 
 
 def record(phase: str, history: list[dict[str, float]]) -> None:
@@ -34,16 +39,44 @@ def took(stage: str, seconds: float) -> None:
 
 def seconds_by_stage() -> dict[str, float]:
     """How long each stage took when it last ran here, as far as that is known."""
+    return _read("seconds.json")
+
+
+def expect(seconds: dict[str, float]) -> None:
+    """Note how long each stage is going to take, in their order."""
+    if (live := _folder()) is not None:
+        _write(live / "expected.json", json.dumps({name: round(value, 1) for name, value in seconds.items()}) + "\n")
+
+
+def position(stage: str, pipeline: Path) -> str:
+    """Where a stage stands among those of dvc.yaml: its number, how many there are, and what it does."""
     try:
-        return json.loads((_folder() / "seconds.json").read_text())
-    except (OSError, ValueError, TypeError):  # never written, broken off, switched off
+        stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+        return f"{stage}: {list(stages).index(stage) + 1} of {len(stages)} · {stages[stage]['desc']}"
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return f"{stage}: begins"
+
+
+def rest_of_run(stage: str) -> float | None:
+    """Seconds that the stages after this one are going to take: as estimated, or as the last time; None if unknown."""
+    expected = _read("expected.json") or seconds_by_stage()
+    names = list(expected)  # in the order in which they run
+    return sum(list(expected.values())[names.index(stage) + 1 :]) if stage in names[:-1] else None
+
+
+def _read(name: str) -> dict[str, float]:
+    """Seconds by stage; {} where the file was never written, broke off or is no such table, or LIVE is off."""
+    try:
+        content = json.loads((_folder() / name).read_text(encoding="utf-8"))
+        return {str(stage): float(seconds) for stage, seconds in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _folder() -> Path | None:
     """Where to write; of several processes (torchrun) only the first one does."""
     name = os.environ.get("LIVE", "dvclive")
-    return Path(name) if name and os.environ.get("RANK", "0") == "0" else None
+    return Path(name) if name and first() else None
 
 
 def _write(path: Path, text: str) -> None:

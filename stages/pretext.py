@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from stages.command import fingerprint, output_folder, run, write_table
+from stages.command import fingerprint, output_folder, run, write_json, write_table
 from stages.errors import UserError
 from stages.images.loading import Images
 from stages.images.store import Concatenated, read_images, read_meta
@@ -25,7 +25,7 @@ from stages.pretexts.simclr import SimCLR
 from stages.pretexts.task import PretextTask, Settings
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import compile_if_asked, device
+from stages.training.devices import compile_if_asked, computed, device
 from stages.training.loop import Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
 
@@ -106,8 +106,8 @@ def train(images: Path, out: Path, params: Params, checkpoints: Path) -> None:
         history = fit("pretext", task, task, optimizer, len(pixels), plan, params.seed, checkpoint)
         with output_folder(out) as folder:
             save_model(folder / "model.pt", task.encoder)
+            write_json(folder / "meta.json", {"pretext": computed()})
             write_table(folder / "history.csv", history)
-        checkpoint.clear()
 
 
 def freeze(images: Path, out: Path, p: Pretext) -> None:
@@ -123,6 +123,7 @@ def freeze(images: Path, out: Path, p: Pretext) -> None:
     with output_folder(out) as folder:
         save_model(folder / "model.pt", encoder)
         write_table(folder / "history.csv", [], COLUMNS)
+        write_json(folder / "meta.json", {})  # nothing was computed here
     print(f"pretext: {p.backbone}, {encoder.backbone.dim} features, weights from {p.weights}; nothing was trained")
 
 
@@ -151,6 +152,7 @@ def take_over(images: Path, out: Path, source: Path) -> None:
             write_unit_vectors(folder / f"{split}.npy", source / f"{split}.npy", rows)
         save_model(folder / "model.pt", encoder)
         write_table(folder / "history.csv", [], COLUMNS)
+        write_json(folder / "meta.json", {})  # nothing was computed here
     print(f"pretext: embeddings of {dims['train']} numbers from {source}; nothing was trained")
 
 

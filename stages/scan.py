@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from stages.command import fingerprint, output_folder, run, write_table
+from stages.command import fingerprint, output_folder, run, write_json, write_table
 from stages.errors import UserError
 from stages.images.loading import Images, Rows
 from stages.images.store import read_images
@@ -23,7 +23,7 @@ from stages.networks.model import load_model, save_model
 from stages.params import Block, Count, Positive, Seed
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import compile_if_asked, device
+from stages.training.devices import compile_if_asked, computed, device
 from stages.training.inference import write_embeddings, write_probabilities
 from stages.training.loop import History, Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
@@ -122,9 +122,9 @@ def scan(
             for split, share in agreed.items():
                 np.save(folder / f"agreement-{split}.npy", share)
             save_model(folder / "model.pt", model)
+            write_json(folder / "meta.json", {"scan": computed()})
             write_table(folder / "history.csv", history)
             write_table(folder / "heads.csv", losses)
-    checkpoint.clear()
 
 
 def train_heads(

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.command import fingerprint, output_folder, run, write_table
+from stages.command import fingerprint, output_folder, run, write_json, write_table
 from stages.errors import UserError
 from stages.images.loading import Images
 from stages.images.store import read_images
@@ -21,7 +21,7 @@ from stages.networks.model import load_model, save_model
 from stages.params import Block, Positive, Seed
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
-from stages.training.devices import compile_if_asked, device
+from stages.training.devices import compile_if_asked, computed, device
 from stages.training.inference import write_probabilities
 from stages.training.loop import Plan, fit, make_optimizer
 from stages.training.mean_teacher import MeanTeacher
@@ -31,7 +31,7 @@ from stages.training.processes import synchronise_batchnorm
 class SelfLabel(Block):
     """The block `selflabel`; what each key does is said in params.yaml."""
 
-    threshold: Annotated[float, Field(gt=0, le=1)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
     class_weights: bool
     ema: Annotated[float, Field(ge=0, lt=1)]
     epochs: Annotated[int, Field(ge=0)]
@@ -96,7 +96,7 @@ def selflabel(images: Path, scan: Path, out: Path, params: Params, checkpoints: 
     p = params.selflabel
     if p.epochs == 0:
         with output_folder(out) as folder:
-            for name in ("model.pt", "probabilities-train.npy", "probabilities-test.npy"):
+            for name in ("model.pt", "meta.json", "probabilities-train.npy", "probabilities-test.npy"):
                 shutil.copyfile(scan / name, folder / name)
             write_table(folder / "history.csv", [], ["epoch", "lr", "loss"])
         return print("selflabel: epochs = 0, scan's answer stays as it is")
@@ -115,8 +115,8 @@ def selflabel(images: Path, scan: Path, out: Path, params: Params, checkpoints: 
         with output_folder(out) as folder:
             write_probabilities(folder, "selflabel", images, pair.teacher)
             save_model(folder / "model.pt", pair.teacher)
+            write_json(folder / "meta.json", {"selflabel": computed()})
             write_table(folder / "history.csv", history)
-    checkpoint.clear()
 
 
 if __name__ == "__main__":

@@ -90,7 +90,6 @@ def supervised(images: Path, labels: Path, out: Path, params: Params, checkpoint
             with output_file(out) as path:
                 scores = {"dataset": meta.name} | {split: {"acc": share} for split, share in found.items()}
                 path.write_text(json.dumps(scores, indent=2) + "\n")
-        checkpoint.clear()
     print("supervised:", *(f"{split} {share:.4f}" for split, share in found.items()))
 
 

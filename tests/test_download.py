@@ -26,7 +26,7 @@ from stages.images.sources.dataset import Dataset, Wanted
 
 ROOT = Path(__file__).parents[1]
 TRAIN_IMAGES = "train-images-idx3-ubyte"
-DATA = {"size": None, "limit": None, "test_share": 0.1, "split_seed": 0, "unreadable": 0.01}
+DATA = {"image_size": None, "limit": None, "test_share": 0.1, "split_seed": 0, "unreadable": 0.01}
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +230,7 @@ def test_neither_stage_nor_sources_import_torch():
 def test_size_and_limit(tmp_path, monkeypatch, capsys):
     """Rows are drawn in their own order, labels with them; then every image is resized as Pillow does it."""
     everything = table.SOURCES["digits"](Wanted("digits", tmp_path))
-    run(monkeypatch, tmp_path, None, "digits", size=12, limit=50, split_seed=3)
+    run(monkeypatch, tmp_path, None, "digits", image_size=12, limit=50, split_seed=3)
     assert "50 train + 50 test images of 12x12x1" in capsys.readouterr().out
     labels, _ = store.read_labels(tmp_path / "data/labels")
     for split, seed in (("train", 3), ("test", 3)):
@@ -250,14 +250,14 @@ def test_size_and_limit(tmp_path, monkeypatch, capsys):
 def test_a_limit_beyond_the_data_and_its_own_size_change_nothing(tmp_path, monkeypatch):
     run(monkeypatch, tmp_path, None, "digits")
     plain = written(tmp_path / "data")
-    run(monkeypatch, tmp_path, None, "digits", size=8, limit=1437, split_seed=9)
+    run(monkeypatch, tmp_path, None, "digits", image_size=8, limit=1437, split_seed=9)
     assert written(tmp_path / "data") == plain
 
 
 @pytest.mark.parametrize(
     ("more", "key"),
     [
-        ({"size": 0}, "data.size = 0"),
+        ({"image_size": 0}, "data.image_size = 0"),
         ({"limit": -1}, "data.limit = -1"),
         ({"test_share": 1.0}, "data.test_share = 1.0"),
         ({"test_share": 0.0}, "data.test_share = 0.0"),

@@ -18,7 +18,7 @@ from stages import command, download
 from stages.images import store
 from stages.images.sources import filling, pictures
 
-DATA = {"name": "folder", "size": None, "limit": None, "test_share": 0.25, "split_seed": 0, "unreadable": 0.01}
+DATA = {"name": "folder", "image_size": None, "limit": None, "test_share": 0.25, "split_seed": 0, "unreadable": 0.01}
 
 
 def run(monkeypatch, tmp_path: Path, path: Path | None, **more) -> Path:
@@ -393,7 +393,7 @@ def test_short_side_and_middle(tmp_path, monkeypatch):
     Image.fromarray(wide.transpose(1, 0, 2)).save(tmp_path / "mine/high.png")
     paint(tmp_path / "mine/strip.png", (1, 2, 3), (5000, 1))
     paint(tmp_path / "mine/small.png", (1, 2, 3), (2, 2))
-    out = run(monkeypatch, tmp_path, tmp_path / "mine", size=5)
+    out = run(monkeypatch, tmp_path, tmp_path / "mine", image_size=5)
     images = {
         name: image
         for split in ("train", "test")
@@ -420,8 +420,8 @@ def test_sizes_that_differ_need_a_size(tmp_path, monkeypatch):
     for number, size in enumerate([(4, 4), (4, 4), (6, 5)]):
         paint(tmp_path / f"mine/{number}.png", size=size)
     line = fails(monkeypatch, tmp_path, tmp_path / "mine")
-    assert "data.size is null, but the images have 2 sizes: 4x4 (2 images), 6x5 (1 images)" in line
-    assert "set data.size" in line
+    assert "data.image_size is null, but the images have 2 sizes: 4x4 (2 images), 6x5 (1 images)" in line
+    assert "set data.image_size" in line
     for number in range(3):
         paint(tmp_path / f"mine/{number}.png", size=(6, 5))
     line = fails(monkeypatch, tmp_path, tmp_path / "mine")
@@ -470,7 +470,7 @@ def test_damaged_images_are_left_out_and_listed(tmp_path, monkeypatch, capsys, r
     reasons = damaged(root)
     monkeypatch.setattr(filling, "TASK", 3)
     monkeypatch.setattr(filling, "CHUNK", 400)  # several rows at once, several times
-    out = run(monkeypatch, tmp_path, root, unreadable=0.5, size=8)
+    out = run(monkeypatch, tmp_path, root, unreadable=0.5, image_size=8)
     skipped = table(out, "skipped.csv")
     assert skipped[0] == ["path", "reason"]
     assert sorted(path for path, _ in skipped[1:]) == sorted(reasons)
@@ -496,11 +496,11 @@ def test_labels_of_damaged_images_go_with_them(tmp_path, monkeypatch):
 
 def test_too_many_damaged_images(tmp_path, monkeypatch):
     damaged(tmp_path / "mine")
-    line = fails(monkeypatch, tmp_path, tmp_path / "mine", unreadable=0.36, size=8)
+    line = fails(monkeypatch, tmp_path, tmp_path / "mine", unreadable=0.36, image_size=8)
     assert "7 of 19 image files cannot be read (36.8%, data.unreadable allows 36.0%)" in line
     assert "raise data.unreadable" in line
     assert any(f"first {name}: " in line for name in ("05-empty.png", "05-text.jpg", "05-torn.png", "06-deep.tif"))
-    run(monkeypatch, tmp_path, tmp_path / "mine", unreadable=0.37, size=8)
+    run(monkeypatch, tmp_path, tmp_path / "mine", unreadable=0.37, image_size=8)
 
 
 def test_no_image_of_a_split_is_readable(tmp_path, monkeypatch):
@@ -512,9 +512,9 @@ def test_no_image_of_a_split_is_readable(tmp_path, monkeypatch):
 
 def test_a_disk_without_room(tmp_path, monkeypatch):
     root = labelled(tmp_path / "mine")
-    line = fails(monkeypatch, tmp_path, root, size=2_000_000)
+    line = fails(monkeypatch, tmp_path, root, image_size=2_000_000)
     assert "GB left" in line
-    assert "lower data.size" in line
+    assert "lower data.image_size" in line
 
 
 def test_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):

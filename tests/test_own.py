@@ -94,7 +94,7 @@ def test_a_folder_is_prepared_and_asked_for_again_it_stays(call, project, tmp_pa
     assert chosen["clusters"] == 3
     assert chosen["data"]["name"] == "folder"
     assert chosen["data"]["path"] == str(folder)
-    assert chosen["data"]["size"] == 30  # what most of them have
+    assert chosen["data"]["image_size"] == 30  # what most of them have
     assert chosen["views"]["flip"] == 0.5  # of the preset
     assert chosen["selflabel"]["epochs"] == 0
     assert len(np.load(project / "data/images/train.npy")) + len(np.load(project / "data/images/test.npy")) == 40
@@ -125,7 +125,7 @@ def test_a_folder_is_prepared_and_asked_for_again_it_stays(call, project, tmp_pa
 
     said = call(folder, "--clusters", "5", "--size", "16")
     assert "16 pixels: as asked for" in said
-    assert params(project)["data"]["size"] == 16
+    assert params(project)["data"]["image_size"] == 16
     assert params(project)["evaluate"]["knn"] == 7
 
 
@@ -134,8 +134,34 @@ def test_more_neighbours_than_different_pictures_are_cut(call, project, tmp_path
     for number in range(26):
         shutil.copy(folder / "000.png", folder / f"copy-{number}.png")
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
-    assert "there are no more different pictures" in call(folder, "--clusters", "2")
+    assert "pictures to learn from are different" in call(folder, "--clusters", "2")
     assert 1 <= params(project)["mine"]["k"] <= 3
+
+
+def test_copies_of_one_picture_are_refused_before_anything_trains(call, project, tmp_path, monkeypatch):
+    folder = paint(tmp_path / "photos", 1)
+    for number in range(30):
+        shutil.copy(folder / "000.png", folder / f"copy-{number}.png")
+    monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
+    assert "all 28 training images are copies of one" in call(folder, "--clusters", "2", fails=True)
+    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_without_git_nothing_is_changed_and_the_way_out_is_told(call, project, tmp_path, monkeypatch):
+    (project / ".git").rename(tmp_path / "git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    try:
+        line = call(paint(tmp_path / "photos", 6), "--clusters", "2", fails=True)
+        presets = run(
+            sys.executable, "-m", "presets", "digits", cwd=ROOT, check=False, **{"GIT_DIR": str(tmp_path / "no")}
+        )
+    finally:
+        (tmp_path / "git").rename(project / ".git")
+    for said in (line, presets.stderr):
+        assert "is no git checkout" in said
+        assert "git init" in said
+    assert presets.returncode == 1
+    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
@@ -257,14 +283,14 @@ def test_little_time_means_a_cheaper_network_and_fewer_epochs(monkeypatch):
         plan, "measure", lambda size, backbone, *_: SPEED._replace(pretext=cost[backbone] * (size / 32) ** 2)
     )
     chosen = [plan.choose(pile(20_000), 10, None, hours, COMMITTED).changes for hours in (30, 1.5, 0.5, 0.01)]
-    rungs = [(c["data"]["size"], c["pretext"]["backbone"]) for c in chosen]
+    rungs = [(c["data"]["image_size"], c["pretext"]["backbone"]) for c in chosen]
     assert rungs == [(64, "small"), (48, "small"), (32, "tiny"), (32, "tiny")]
     epochs = [c["pretext"]["epochs"] for c in chosen]
     assert epochs[0] == plan.MOST
     assert epochs[-1] == plan.FEWEST
     assert epochs[2] > plan.FEWEST
-    assert plan.choose(pile(20_000), 10, 80, 3.0, COMMITTED).changes["data"]["size"] == 80
-    assert plan.choose(pile(20_000, side=20), 10, None, 3.0, COMMITTED).changes["data"]["size"] == 20
+    assert plan.choose(pile(20_000), 10, 80, 3.0, COMMITTED).changes["data"]["image_size"] == 80
+    assert plan.choose(pile(20_000, side=20), 10, None, 3.0, COMMITTED).changes["data"]["image_size"] == 20
 
 
 def test_a_gpu_takes_a_network_for_gpus(monkeypatch):
@@ -273,7 +299,7 @@ def test_a_gpu_takes_a_network_for_gpus(monkeypatch):
     for side, size, expected in [(500, None, "resnet18-stl"), (32, None, "resnet18-cifar"), (500, 224, "resnet18")]:
         changes = plan.choose(pile(20_000, side), 10, size, 9.0, COMMITTED).changes
         assert changes["pretext"]["backbone"] == expected
-        assert changes["data"]["size"] == (size or min(side, 96))
+        assert changes["data"]["image_size"] == (size or min(side, 96))
 
 
 def test_a_batch_fits_the_memory(monkeypatch):

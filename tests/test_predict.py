@@ -108,7 +108,9 @@ def test_files_get_the_answers_that_the_pipeline_gave_them(tmp_path, monkeypatch
     draw_pictures(tmp_path / "pictures", 120)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, TINY)
-    set_params(tmp_path, {"data": {"name": "folder", "path": str(tmp_path / "pictures"), "size": 16}, "clusters": 3})
+    set_params(
+        tmp_path, {"data": {"name": "folder", "path": str(tmp_path / "pictures"), "image_size": 16}, "clusters": 3}
+    )
     set_params(tmp_path, {"pretext": {"epochs": 3, "batch_size": 64}, "scan": {"batch_size": 64}})
     for stage in ("download", "pretext", "embed", "mine", "scan", "selflabel"):
         run_stage(tmp_path, stage)

@@ -26,7 +26,7 @@ from stages.images.sources import fetching, imagenet
 from stages.images.sources.imagenet_wnids import SUBSETS
 from stages.images.sources.table import SOURCES
 
-DATA = {"size": None, "limit": None, "test_share": 0.1, "split_seed": 0, "unreadable": 0.01}
+DATA = {"image_size": None, "limit": None, "test_share": 0.1, "split_seed": 0, "unreadable": 0.01}
 SETS = ["mnist", "kmnist", "svhn", "cifar10", "cifar20", "stl10"]
 ARCHIVES = {"cifar10": published.CIFAR10, "cifar20": published.CIFAR100, "stl10": published.STL10}
 RNG = np.random.default_rng(0)
@@ -241,7 +241,7 @@ def test_mnist_unpacked_and_packed_give_the_same(tmp_path, monkeypatch, laid):
 def test_stl10_limited_and_resized(tmp_path, monkeypatch, laid):
     """Every split of its own, the one without labels too."""
     root = laid("stl10")
-    out = run(monkeypatch, tmp_path, "stl10", root, limit=4, size=48, split_seed=5)
+    out = run(monkeypatch, tmp_path, "stl10", root, limit=4, image_size=48, split_seed=5)
     labels, _ = store.read_labels(out / "labels")
     for split, count in (("train", 5), ("test", 4), ("unlabeled", 9)):
         rows = np.sort(np.random.RandomState(5).permutation(count)[:4])
@@ -441,7 +441,7 @@ def test_imagenet_takes_its_classes_only(tmp_path, monkeypatch, capsys):
     wnids = [*SUBSETS[50], "n00000001", "n99999999"]
     root = lay_imagenet(tmp_path / "mine", wnids)
     (root / "train/n00000001/broken.JPEG").write_bytes(b"")
-    out = run(monkeypatch, tmp_path, "imagenet-50", root, size=8)
+    out = run(monkeypatch, tmp_path, "imagenet-50", root, image_size=8)
     labels, classes = store.read_labels(out / "labels")
     assert classes == list(SUBSETS[50])
     assert labels["train"].tolist() == np.repeat(np.arange(50), 2).tolist()
@@ -458,20 +458,20 @@ def test_imagenet_1000_takes_every_wnid(tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "imagenet-1000", lambda wanted: imagenet.imagenet(wanted, classes=3))
     root = lay_imagenet(tmp_path / "mine", ["n00000003", "n00000001", "n00000002"])
     (root / "train/notes").mkdir()
-    out = run(monkeypatch, tmp_path, "imagenet-1000", root, size=8)
+    out = run(monkeypatch, tmp_path, "imagenet-1000", root, image_size=8)
     assert store.read_labels(out / "labels")[1] == ["n00000001", "n00000002", "n00000003"]
 
 
 def test_imagenet_1000_half_extracted(tmp_path, monkeypatch):
     root = lay_imagenet(tmp_path / "mine", ["n00000003", "n00000001"])
-    line = fails(monkeypatch, tmp_path, "imagenet-1000", root, size=8)
+    line = fails(monkeypatch, tmp_path, "imagenet-1000", root, image_size=8)
     assert "train/ has 2 wnid folders, imagenet-1000 needs 1,000" in line
     assert "data.name to folder" in line
 
 
 def test_missing_wnids_are_named_and_counted(tmp_path, monkeypatch):
     root = lay_imagenet(tmp_path / "mine", SUBSETS[50][7:])
-    line = fails(monkeypatch, tmp_path, "imagenet-50", root, size=8)
+    line = fails(monkeypatch, tmp_path, "imagenet-50", root, image_size=8)
     assert "7 of the 50 classes of imagenet-50 have no image in train/<wnid>/" in line
     assert all(wnid in line for wnid in SUBSETS[50][:5])
     assert "(2 more)" in line
@@ -481,24 +481,24 @@ def test_an_empty_wnid_folder_is_missing(tmp_path, monkeypatch):
     root = lay_imagenet(tmp_path / "mine", SUBSETS[50])
     wnid = SUBSETS[50][20]
     next((root / "val" / wnid).iterdir()).unlink()
-    line = fails(monkeypatch, tmp_path, "imagenet-50", root, size=8)
+    line = fails(monkeypatch, tmp_path, "imagenet-50", root, image_size=8)
     assert f"1 of the 50 classes of imagenet-50 have no image in val/<wnid>/: {wnid}" in line
 
 
 @pytest.mark.parametrize("name", ["imagenet-50", "imagenet-1000"])
 def test_imagenet_not_laid_out(tmp_path, monkeypatch, name):
-    assert "data.path is null" in fails(monkeypatch, tmp_path, name, None, size=8)
+    assert "data.path is null" in fails(monkeypatch, tmp_path, name, None, image_size=8)
     root = tmp_path / "mine"
     (root / "train").mkdir(parents=True)
-    assert "data.size is null" in fails(monkeypatch, tmp_path, name, root)
+    assert "data.image_size is null" in fails(monkeypatch, tmp_path, name, root)
     assert "holds no folder named as a wnid (such as n01440764/) but nothing" in fails(
-        monkeypatch, tmp_path, name, root, size=8
+        monkeypatch, tmp_path, name, root, image_size=8
     )
     (root / "train/n01440764.tar").write_bytes(b"x")
-    assert "1 .tar files, not extracted" in fails(monkeypatch, tmp_path, name, root, size=8)
+    assert "1 .tar files, not extracted" in fails(monkeypatch, tmp_path, name, root, image_size=8)
     (root / "train/n01440764.tar").unlink()
     (root / "train").rmdir()
-    assert "no folder train/" in fails(monkeypatch, tmp_path, name, root, size=8)
+    assert "no folder train/" in fails(monkeypatch, tmp_path, name, root, image_size=8)
 
 
 def test_every_name_has_a_source_that_takes_what_params_say(tmp_path):
@@ -508,4 +508,4 @@ def test_every_name_has_a_source_that_takes_what_params_say(tmp_path):
     ]
     for name, source in SOURCES.items():
         with pytest.raises(UserError, match=r"data\.path"):
-            source(download.Wanted(name, tmp_path, path=tmp_path / "nowhere", size=8))
+            source(download.Wanted(name, tmp_path, path=tmp_path / "nowhere", image_size=8))

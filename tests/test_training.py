@@ -1,7 +1,7 @@
 """The loop: schedule, order, history, skipped steps, resuming to the same bytes, checkpoints of other work."""
 
+import contextlib
 import math
-import re
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ class Steps:
         return ()
 
 
-def train(root, stop_after=None, plan=PLAN, seed=0, fingerprint="a"):
-    """A little regression with noise in every step; optionally dies in the middle of an epoch."""
+def train(root, stop_after=None, plan=PLAN, seed=0, fingerprint="a", lose_outputs=False):
+    """A little regression with noise in every step; optionally dies in the middle of an epoch, or after the last."""
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0, momentum=0.9)
@@ -54,6 +54,8 @@ def train(root, stop_after=None, plan=PLAN, seed=0, fingerprint="a"):
 
     with Checkpoint(root, "toy", fingerprint) as checkpoint:
         history = fit("toy", Toy(), module, optimizer, len(DATA), plan, seed, checkpoint)
+        if lose_outputs:
+            raise StopNow
     return module, history, steps
 
 
@@ -72,8 +74,10 @@ def test_an_interrupted_run_continues_after_its_last_finished_epoch_and_ends_the
     assert resumed == history
 
 
-def test_a_finished_run_that_lost_its_outputs_trains_nothing_again(tmp_path):
-    expected, history, _ = train(tmp_path)
+def test_a_finished_training_whose_outputs_were_not_written_trains_nothing_again(tmp_path):
+    expected, history, _ = train(tmp_path / "whole")
+    with pytest.raises(StopNow):
+        train(tmp_path, lose_outputs=True)
     module, again, steps = train(tmp_path)
     assert not steps
     assert torch.equal(weights(module), weights(expected))
@@ -107,12 +111,18 @@ def test_the_fingerprint_follows_params_inputs_and_code(tmp_path, monkeypatch):
     assert second != fingerprint(Knobs(knob=1), inputs)
 
 
+def unfinished(root, stage, fingerprint):
+    """What a run leaves behind that was stopped after an epoch."""
+    checkpoint = Checkpoint(root, stage, fingerprint)
+    with contextlib.suppress(StopNow), checkpoint:
+        checkpoint.save("phase", {"x": 1})
+        raise StopNow
+
+
 def test_only_the_newest_unfinished_runs_are_kept(tmp_path):
     for name in "abcdef":
-        with Checkpoint(tmp_path, "toy", name) as checkpoint:
-            checkpoint.save("phase", {"x": 1})
-    with Checkpoint(tmp_path, "other", "a"):
-        pass
+        unfinished(tmp_path, "toy", name)
+    unfinished(tmp_path, "other", "a")
     assert len(list(tmp_path.glob("toy-*"))) == checkpoints.KEPT
     assert len(list(tmp_path.glob("other-*"))) == 1
 
@@ -123,6 +133,19 @@ def test_two_runs_of_the_same_work_do_not_write_over_each_other(tmp_path, monkey
         Checkpoint(tmp_path, "toy", "a").__enter__()
     with Checkpoint(tmp_path, "toy", "a"):
         pass
+
+
+def test_a_finished_run_leaves_nothing_and_whoever_waited_for_it_starts_afresh(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(checkpoints.time, "sleep", lambda _: waited.append(first.__exit__(None, None, None)))
+    first = Checkpoint(tmp_path, "toy", "a").__enter__()
+    first.save("phase", {"x": 1})
+    with Checkpoint(tmp_path, "toy", "a") as second:  # waits, and meanwhile the first ends and removes the folder
+        assert len(waited) == 1
+        assert second.load("phase") is None
+        second.save("phase", {"x": 2})
+        assert second.load("phase") == {"x": 2}
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_epoch_has_its_own_order_and_each_image_once():
@@ -206,11 +229,32 @@ def test_the_teacher_averages_the_student_and_never_flows_back():
     assert MeanTeacher(student, 0.0).teacher is student
 
 
-def test_plain_lines_show_rate_and_remaining_time_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
-    with progress.Progress("work", total=100) as bar:
-        bar.advance(40, "loss 1.0")
-        bar.advance(60)
-    first, *_, last = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"work ·  40 % · [\d,]+ images/s · \d+:\d\d left · loss 1\.0", first)
-    assert re.fullmatch(r"work · 100 % · [\d,]+ images/s · done", last)
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("expected", "whole"), [({}, ""), ({"embed": 5, "mine": 60, "scan": 240}, " (6:00 for the whole run)")]
+)
+def test_plain_lines_tell_the_remaining_time_after_a_warm_up_only(capsys, monkeypatch, tmp_path, expected, whole):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setenv("LIVE", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", "embed")
+    if expected:
+        progress.live.expect(expected)
+    with progress.Progress("work", total=1000) as bar:
+        for seconds, images in ((16, 10), (20, 200), (15, 150), (64, 640)):
+            clock.now += seconds
+            bar.advance(images, "loss 1.0")
+    assert capsys.readouterr().out.splitlines() == [
+        "work ·   1 % · loss 1.0",  # the first step took 16 s, which says nothing of the others
+        f"work ·  21 % · 10 images/s · 1:19 left{whole.replace('6:00', '6:19')} · loss 1.0",
+        f"work ·  36 % · 10 images/s · 1:04 left{whole.replace('6:00', '6:04')} · loss 1.0",
+        "work · 100 % · 10 images/s · done",
+    ]

@@ -34,7 +34,9 @@ def test_a_flat_folder_without_labels_gives_clusters_for_every_file(tmp_path):
     draw_pictures(tmp_path / "pictures")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, TINY)
-    set_params(tmp_path, {"data": {"name": "folder", "path": str(tmp_path / "pictures"), "size": 16}, "clusters": 3})
+    set_params(
+        tmp_path, {"data": {"name": "folder", "path": str(tmp_path / "pictures"), "image_size": 16}, "clusters": 3}
+    )
     set_params(tmp_path, {"pretext": {"epochs": 10, "batch_size": 64}, "scan": {"batch_size": 64}})
     for stage in ("download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel", "evaluate", "report"):
         run_stage(tmp_path, stage)

@@ -144,7 +144,7 @@ def test_a_frozen_network_goes_through_the_whole_pipeline(project, lite):
     frozen = {"method": "frozen", "backbone": "timm:tf_efficientnet_lite0", "weights": str(lite)}
     on_views = {"train": "views", "head_epochs": 0, "epochs": 1, "optimizer": "sgd", "lr": 1.0}
     learn = {"epochs": 1, "optimizer": "sgd", "lr": 1.0e-3}
-    few = {"size": 32, "limit": 250}
+    few = {"image_size": 32, "limit": 250}
     set_params(project, {"data": few, "pretext": frozen, "scan": on_views, "selflabel": learn})
     for name in STAGES:
         run_stage(project, name)
@@ -163,7 +163,7 @@ def test_a_frozen_network_goes_through_the_whole_pipeline(project, lite):
     vectors = np.load(project / "data/embeddings/train.npy")[:50]
     np.testing.assert_allclose(vectors, expected.numpy(), rtol=1e-3, atol=1e-4)
     assert metrics["embeddings"]["knn_acc"] > 0.6
-    set_params(project, {"data": {"size": None, "limit": None}})
+    set_params(project, {"data": {"image_size": None, "limit": None}})
 
 
 def test_normalisation_is_that_of_the_weights():

@@ -22,13 +22,13 @@ LOCK_PATIENCE = 15.0  # seconds to wait for another run of the same stage to end
 class Checkpoint:
     """The folder `<root>/<stage>-<fingerprint>/` of one unfinished run, one file per phase of its training.
 
-    Holding it is exclusive: a second run of the same work waits a moment, then ends with a UserError. Of several
-    processes the first one holds, saves and loads; for the others there is nothing here.
+    Holding it is exclusive: a second run of the same work waits a moment, then ends with a UserError. When the block
+    ends well, the work is done and all of it is removed, so write the outputs inside. Of several processes the first
+    one holds, saves and loads; for the others there is nothing here.
 
     >>> with Checkpoint(Path(".ckpt"), "pretext", fingerprint) as checkpoint:
     ...     fit(..., checkpoint=checkpoint)
     ...     ...  # write the outputs
-    ...     checkpoint.clear()
     """
 
     def __init__(self, root: Path, stage: str, fingerprint: str):
@@ -43,20 +43,33 @@ class Checkpoint:
         for path in older[:-KEPT]:
             if path != self.folder:
                 shutil.rmtree(path, ignore_errors=True)
-        self._lock = open(self.folder / "lock", "w")  # held for as long as the run lasts
         deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UserError(f"another run of {self.stage} is at work on this; wait for it or stop it") from None
-                time.sleep(0.2)
+        while not self._hold():
+            if time.monotonic() > deadline:
+                raise UserError(f"another run of {self.stage} is at work on this; wait for it or stop it")
+            time.sleep(0.2)
+        return self
 
-    def __exit__(self, *_: object) -> None:
-        if processes.first():
-            self._lock.close()
+    def _hold(self) -> bool:
+        """Take the lock, for as long as the run lasts, or say that another run has it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder / "lock", "w")  # noqa: SIM115 (held beyond this method)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The run that held it may have removed the folder meanwhile, and this lock with it.
+            if os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self._lock.name)):
+                return True
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        self._lock.close()
+        return False
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if not processes.first():
+            return
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def load(self, phase: str) -> dict[str, Any] | None:
         """What `save` wrote last for this phase, or None."""
@@ -73,8 +86,3 @@ class Checkpoint:
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, path)
-
-    def clear(self) -> None:
-        """Remove it all: the work is done and its outputs are written."""
-        if processes.first():
-            shutil.rmtree(self.folder, ignore_errors=True)

@@ -2,15 +2,18 @@
 
 import ctypes
 import os
-import time
+import platform
 from contextlib import AbstractContextManager, suppress
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import nn
 
 from stages.errors import UserError
+from stages.launch import launch
 
+Precision = Literal["float32", "bfloat16"]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -24,7 +27,7 @@ def device() -> torch.device:
     if not name:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        name = f"cuda:{launch().local_rank}"
     try:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
@@ -50,7 +53,7 @@ def compile_if_asked(module: nn.Module) -> None:
     if wanted not in ("", "0", "1"):
         raise UserError(f"COMPILE={wanted}: expected 0 or 1, or unset it")
     if wanted == "1":
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if launch().count > 1:
             raise UserError("COMPILE=1 is for one process; several synchronise BatchNorm, which it was not tried with")
         module.compile()
 
@@ -68,37 +71,45 @@ def _keep_freed_memory() -> None:
 
 
 def mixed_precision() -> AbstractContextManager:
-    """Autocast to bfloat16 where it pays: on CUDA, and on processors where a trial says so; else float32 throughout.
-
-    The environment variable PRECISION (float32 or bfloat16) decides instead, where it is set.
-    """
-    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=_bfloat16_pays())
+    """Autocast to bfloat16 where `precision` says so; else float32 throughout."""
+    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=precision() == "bfloat16")
 
 
 @cache
-def _bfloat16_pays() -> bool:
+def precision() -> Precision:
+    """What networks compute in: bfloat16 where the device has units for it, else float32.
+
+    It follows from what the device is, never from a timing: a busy machine must not give other results for the same
+    seed. The environment variable PRECISION (float32 or bfloat16) decides instead, where it is set; a processor without
+    units then emulates bfloat16, ten times slower. Every process of a run on one kind of machine answers the same.
+    """
     wanted = os.environ.get("PRECISION", "")
     if wanted not in ("", "float32", "bfloat16"):
         raise UserError(f"PRECISION={wanted}: expected float32 or bfloat16, or unset it")
     if wanted:
-        return wanted == "bfloat16"
+        return "bfloat16" if wanted == "bfloat16" else "float32"
     if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device().type != "cpu" or int(os.environ.get("WORLD_SIZE", 1)) > 1:  # several trials might not agree
-        return False
-    # Processors without bfloat16 units emulate it ten times slower; those with them gain twofold. The margin between
-    # leaves no room for noise to turn the answer, which would cost reproducibility.
-    return 1.3 * _convolution_seconds(torch.bfloat16) < _convolution_seconds(torch.float32)
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if device().type == "cpu" and bfloat16_units() else "float32"
 
 
-def _convolution_seconds(dtype: torch.dtype) -> float:
-    """Best of three of a convolution as the small network has them."""
-    images = torch.ones(64, 32, 14, 14, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(32, 32, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    seconds = []
-    with torch.no_grad():
-        for _ in range(4):  # the first one also prepares
-            start = time.perf_counter()
-            torch.conv2d(images, weight, padding=1)
-            seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+def bfloat16_units() -> list[str]:
+    """The units of this processor that compute in bfloat16, by torch's names for them; empty where there are none.
+
+    Only those of x86 count: what torch gains by those of other processors was not measured.
+    """
+    if hasattr(torch.cpu, "get_capabilities"):
+        has = torch.cpu.get_capabilities()
+    else:  # torch 2.11
+        has = {"avx512_bf16": torch.cpu._is_avx512_bf16_supported(), "amx_bf16": torch.cpu._is_amx_tile_supported()}
+    return [name for name in ("avx512_bf16", "amx_bf16") if has.get(name)]
+
+
+def computed() -> dict[str, str]:
+    """What besides params, data and code decides the last digits of a result: equal values and seeds, equal bytes."""
+    if device().type == "cuda":
+        processor = torch.cuda.get_device_name(device())
+    else:
+        units = bfloat16_units() if precision() == "bfloat16" else []
+        processor = " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
+    return {"device": device().type, "processor": processor, "precision": precision(), "torch": torch.__version__}

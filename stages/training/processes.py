@@ -22,24 +22,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.errors import UserError
-from stages.training.devices import device
+from stages.launch import launch
+from stages.training.devices import computed, device
 
 T = TypeVar("T")
 
 # The first process scores heads and writes while the others wait for it; torchrun ends them all when one dies.
 PATIENCE = timedelta(hours=6)
+MEETING = timedelta(minutes=2)  # until all processes have started
 
 
 def run(call: Callable[[], None]) -> None:
     """Run `call` in as many processes as there are to be: under torchrun, one for each visible GPU, or just here."""
-    if "WORLD_SIZE" in os.environ:
-        if int(os.environ["WORLD_SIZE"]) == 1:
-            return call()
+    if launch().count > 1:
         if device().type == "mps" or ":" in os.environ.get("DEVICE", ""):
             raise UserError(f"several processes cannot share {device()}; unset DEVICE, or set it to cpu or cuda")
-        dist.init_process_group("nccl" if device().type == "cuda" else "gloo", timeout=PATIENCE)
+        _meet()
         try:
             with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stdout if first() else nowhere):
+                _announce()
                 call()
         except BaseException:
             # The others wait in a collective that this process will never join, and to leave the group is one, too:
@@ -47,13 +48,40 @@ def run(call: Callable[[], None]) -> None:
             atexit.register(_leave)
             raise
         dist.destroy_process_group()
-    elif not os.environ.get("DEVICE") and torch.cuda.device_count() > 1 and sys.modules["__main__"].__spec__:
+    elif _one_for_each_gpu():
         sys.stdout.flush()
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={torch.cuda.device_count()}"]
         stage = sys.modules["__main__"].__spec__.name
         os.execv(sys.executable, [sys.executable, "-m", *torchrun, "-m", stage, *sys.argv[1:]])
     else:
+        _announce()
         call()
+
+
+def _one_for_each_gpu() -> bool:
+    """Whether this process, which nobody started beside others, shall do so: it can be started again by its name."""
+    chosen = os.environ.get("WORLD_SIZE") or os.environ.get("DEVICE")
+    return not chosen and torch.cuda.device_count() > 1 and bool(sys.modules["__main__"].__spec__)
+
+
+def _announce() -> None:
+    """Say what computes, and how: both decide the last digits of the result."""
+    made_by = computed()
+    print(f"computing in {made_by['precision']} on {made_by['device']} ({made_by['processor']})", flush=True)
+
+
+def _meet() -> None:
+    """Join the other processes. UserError if they do not come: variables of a torchrun that is over look like one."""
+    try:
+        store, rank, world = next(dist.rendezvous("env://", timeout=MEETING))
+    except (dist.DistError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(
+            f"process {launch().rank} of {launch().count} met no other within {MEETING.seconds} s ({reason}); start "
+            "all by torchrun, or, if that is over: unset RANK LOCAL_RANK WORLD_SIZE"
+        ) from None
+    backend = "nccl" if device().type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
 
 
 def _leave() -> None:

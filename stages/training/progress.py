@@ -1,17 +1,21 @@
 """How a long stage says that it lives: a bar on a terminal, a plain line now and then elsewhere."""
 
+import os
 import sys
 import time
 
 from tqdm import tqdm
 
+from stages import live
 from stages.training import processes
 
 PLAIN_INTERVAL = 15.0  # seconds between lines where the output is no terminal
+WARM_UP = 5.0  # seconds of work before a remaining time is told: the first steps also prepare, and mislead
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # tqdm's own without what remains
 
 
 class Progress:
-    """Counts images and shows images per second and the remaining time.
+    """Counts images and shows images per second; after a warm-up the remaining time, of the whole run where known.
 
     >>> with Progress("embed train", total=len(images)) as progress:
     ...     progress.advance(256)
@@ -21,26 +25,49 @@ class Progress:
         self.title, self.total, self.done = title, total, done
         self.start = self.shown = time.monotonic()
         self.begun_at = done
+        self.warm = False
+        self.rest = live.rest_of_run(os.environ.get("DVC_STAGE", ""))
         self.bar = None
         if sys.stderr.isatty() and processes.first():
-            self.bar = tqdm(total=total, initial=done, desc=title, unit=" images", unit_scale=True, dynamic_ncols=True)
+            self.bar = tqdm(
+                total=total,
+                initial=done,
+                desc=title,
+                unit=" images",
+                unit_scale=True,
+                dynamic_ncols=True,
+                bar_format=BAR,
+            )
 
     def advance(self, images: int, note: str = "") -> None:
         """Count `images` more; `note` is shown beside the numbers (say, the loss)."""
         self.done += images
+        now = time.monotonic()
+        if not self.warm and now - self.start >= WARM_UP:
+            self.warm, self.start, self.begun_at = True, now, self.done
         if self.bar is not None:
-            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.set_postfix_str(", ".join(filter(None, [self._left(), note])), refresh=False)
             self.bar.update(images)
-        elif time.monotonic() - self.shown >= PLAIN_INTERVAL and self.done < self.total:
-            self.shown = time.monotonic()
+        elif now - self.shown >= PLAIN_INTERVAL and self.done < self.total:
+            self.shown = now
             self._line(note)
 
+    def _rate(self) -> float:
+        return (self.done - self.begun_at) / max(time.monotonic() - self.start, 1e-9)
+
+    def _left(self) -> str:
+        """What remains in words; "" as long as nobody can know."""
+        if not self.warm or self.done == self.begun_at or self.done >= self.total:
+            return ""
+        left = (self.total - self.done) / self._rate()
+        whole = f" ({_clock(left + self.rest)} for the whole run)" if self.rest is not None else ""
+        return f"{_clock(left)} left{whole}"
+
     def _line(self, note: str) -> None:
-        rate = (self.done - self.begun_at) / max(time.monotonic() - self.start, 1e-9)
-        left = (self.total - self.done) / max(rate, 1e-9)
         share = f"{100 * self.done / self.total:3.0f} %"
-        clock = f"{int(left) // 60}:{int(left) % 60:02d} left" if self.done < self.total else "done"
-        print(" · ".join(filter(None, [self.title, share, f"{rate:,.0f} images/s", clock, note])), flush=True)
+        state = self._left() if self.done < self.total else "done"
+        said = [self.title, share, f"{self._rate():,.0f} images/s" if self.done > self.begun_at else "", state, note]
+        print(" · ".join(filter(None, said)), flush=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -50,3 +77,9 @@ class Progress:
             self.bar.close()
         elif kind is None:
             self._line("")
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, or hours and minutes: "4:05", "2 h 10 min"."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -21,7 +21,7 @@ class Wanted:
     name: str
     scratch: Path
     path: Path | None = None
-    size: int | None = None
+    image_size: int | None = None
     limit: int | None = None
     test_share: float = 0.1
     split_seed: int = 0
@@ -56,7 +56,7 @@ def drawn(count: int, limit: int | None, seed: int) -> np.ndarray:
 
 
 def fitted(dataset: Dataset, wanted: Wanted) -> Dataset:
-    """The dataset cut to data.limit and brought to data.size, its labels checked.
+    """The dataset cut to data.limit and brought to data.image_size, its labels checked.
 
     Splits that are files already (`Dataset.images`) were made to fit by their source. Raises UserError if labels and
     images differ in number, or if a label names no class.
@@ -83,15 +83,15 @@ def fitted(dataset: Dataset, wanted: Wanted) -> Dataset:
             pixels = images[split] = pixels[rows]
             if split in labels:
                 labels[split] = labels[split][rows]
-        if wanted.size is not None and pixels.shape[1:3] != (wanted.size, wanted.size):
+        if wanted.image_size is not None and pixels.shape[1:3] != (wanted.image_size, wanted.image_size):
             images[split], resized = _resized(split, pixels, wanted), True
-    source = dataset.source + (f", resized to {wanted.size}x{wanted.size}" if resized else "")
+    source = dataset.source + (f", resized to {wanted.image_size}x{wanted.image_size}" if resized else "")
     return replace(dataset, images=images, labels=labels, source=source)
 
 
 def _resized(split: str, images: np.ndarray, wanted: Wanted) -> Path:
-    """Images (N, H, W, C) at data.size, as a file in the scratch folder."""
-    shape = (len(images), wanted.size, wanted.size, images.shape[-1])
+    """Images (N, H, W, C) at data.image_size, as a file in the scratch folder."""
+    shape = (len(images), wanted.image_size, wanted.image_size, images.shape[-1])
     file = wanted.scratch / f"resized-{split}.npy"
-    fill(file, shape, lambda row: square(images[row], wanted.size), f"{wanted.name}: resizing {split}")
+    fill(file, shape, lambda row: square(images[row], wanted.image_size), f"{wanted.name}: resizing {split}")
     return file

@@ -29,7 +29,7 @@ def fill(file: Path, shape: tuple[int, ...], row: Callable[[int], np.ndarray], t
     if count * width > free:
         raise UserError(
             f"{title}: {count:,} images take {count * width / 1e9:,.1f} GB, but the disk of data/ has only"
-            f" {free / 1e9:,.1f} GB left; make room, or lower data.size or data.limit"
+            f" {free / 1e9:,.1f} GB left; make room, or lower data.image_size or data.limit"
         )
     stop = threading.Event()
     with open(file, "wb") as opened:

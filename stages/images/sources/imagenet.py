@@ -17,8 +17,8 @@ FEWEST = {"train": 732, "val": 50}  # images per class in the whole of ImageNet
 def imagenet(wanted: Wanted, classes: int) -> Dataset:
     """So many classes of ImageNet, `val` as test; the wnids are the classes' names.
 
-    data.path holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. The short side is brought to data.size and the middle
-    cut out, so that all of it is kept; the usual test (short side 256, middle 224) would lose another eighth.
+    data.path holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. The short side is brought to data.image_size and the
+    middle cut out, so that all of it is kept; the usual test (short side 256, middle 224) would lose another eighth.
     Raises UserError if folders are missing or empty.
     """
     path = wanted.path
@@ -27,8 +27,10 @@ def imagenet(wanted: Wanted, classes: int) -> Dataset:
             f"data.path is null: {wanted.name} cannot be fetched, its licence wants each user to ask for it at"
             " image-net.org; set data.path to the folder that holds train/ and val/"
         )
-    if wanted.size is None:
-        raise UserError("data.size is null: ImageNet's images have many sizes; set data.size (224 is usual)")
+    if wanted.image_size is None:
+        raise UserError(
+            "data.image_size is null: ImageNet's images have many sizes; set data.image_size (224 is usual)"
+        )
     wnids = SUBSETS[classes] if classes in SUBSETS else _all_wnids(path, classes, wanted.name)
     number = {wnid: label for label, wnid in enumerate(wnids)}
     files, labels = {}, {}

@@ -19,7 +19,7 @@ def read_files(
     """The image files of each split (paths relative to data.path) decoded, with index.csv and skipped.csv.
 
     Files that cannot be read are left out and listed, with their labels. Grey throughout gives one channel, else three.
-    Raises UserError if too many cannot be read, or if data.size is null and there is no one square size.
+    Raises UserError if too many cannot be read, or if data.image_size is null and there is no one square size.
     """
     labels = dict(labels)
     for split in files:
@@ -27,7 +27,7 @@ def read_files(
         files = files | {split: [files[split][row] for row in rows]}
         if split in labels:
             labels[split] = labels[split][rows]
-    size = wanted.size if wanted.size is not None else _common_size(wanted, files)
+    size = wanted.image_size if wanted.image_size is not None else _common_size(wanted, files)
     images, reasons, colourful = {}, {}, False
 
     def row(split: str, number: int) -> np.ndarray:
@@ -105,13 +105,13 @@ def _common_size(wanted: Wanted, files: dict[str, list[str]]) -> int:
         shown = ", ".join(f"{w}x{h} ({count:,} images)" for (w, h), count in sizes.most_common(SHOWN))
         more = f" and {len(sizes) - SHOWN:,} more" if len(sizes) > SHOWN else ""
         raise UserError(
-            f"data.size is null, but the images have {len(sizes):,} sizes: {shown}{more}; set data.size to the side in"
-            " pixels that all shall have (say, 64)"
+            f"data.image_size is null, but the images have {len(sizes):,} sizes: {shown}{more}; set data.image_size to"
+            " the side in pixels that all shall have (say, 64)"
         )
     width, height = next(iter(sizes), (1, 1))
     if width != height:
         raise UserError(
-            f"data.size is null, but the images are {width}x{height}, not square; set data.size (to"
+            f"data.image_size is null, but the images are {width}x{height}, not square; set data.image_size (to"
             f" {min(width, height)} for the largest square in their middle)"
         )
     return width
