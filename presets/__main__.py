@@ -12,13 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarfloat import ScalarFloat
-
-from stages.errors import UserError
 
 FOLDER = Path(__file__).parent
 DEFAULT = "fashion-mnist"  # the dataset that params.yaml is committed for
@@ -63,19 +62,20 @@ def refusal(name: str, present: str) -> str | None:
     )
 
 
-def require_git(path: Path) -> None:
-    """UserError where the params file lies in no git checkout: DVC would then refuse to run it, after the change."""
+def lack_of_git(path: Path) -> str | None:
+    """Why DVC would not run beside this params file, which lies in no git checkout; None where it does."""
     try:
         asked = ["git", "rev-parse", "--show-toplevel"]
         found = subprocess.run(asked, cwd=path.resolve().parent, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
-        raise UserError("git is not installed, and DVC needs it; on Debian: apt-get install git") from None
-    if found.returncode:
-        said = (found.stderr.strip().splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
-        raise UserError(
-            f"{path.resolve().parent} is no git checkout, which DVC needs ({said[:120]}); clone the repository (git "
-            "clone), or make one here: git init && git add --all && git commit -m start"
-        )
+        return "git is not installed, and DVC needs it; on Debian: apt-get install git"
+    if not found.returncode:
+        return None
+    said = (found.stderr.strip().splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
+    return (
+        f"{path.resolve().parent} is no git checkout, which DVC needs ({said[:120]}); clone the repository (git "
+        "clone), or make one here: git init && git add --all && git commit -m start"
+    )
 
 
 def overlay(params: CommentedMap, changes: dict, where: str = "") -> list[str]:
@@ -122,7 +122,12 @@ def load(path: Path) -> CommentedMap:
 def save(params: CommentedMap, path: Path) -> None:
     """Write params with their comments."""
     with open(path, "w", encoding="utf-8") as file:
-        _yaml().dump(params, file)
+        dump(params, file)
+
+
+def dump(params: CommentedMap, file: TextIO) -> None:
+    """The same into an open file."""
+    _yaml().dump(params, file)
 
 
 def _yaml() -> YAML:
@@ -160,10 +165,8 @@ def main() -> None:
     if arguments.set:
         print(*(f"-S {setting}" for setting in settings(arguments.name)))
         return
-    try:
-        require_git(arguments.params)
-    except UserError as error:
-        sys.exit(f"presets: {error}")
+    if reason := lack_of_git(arguments.params):
+        sys.exit(f"presets: {reason}")
     change = go_back(arguments.params) if arguments.name == DEFAULT else apply(arguments.name, arguments.params)
     print("\n".join(change or ["nothing to change"]))
 

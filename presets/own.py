@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ruamel.yaml.comments import CommentedMap
 
 from presets import plan
-from presets.__main__ import DEFAULT, load, merge, overlay, refusal, require_git, save
+from presets.__main__ import DEFAULT, lack_of_git, load, merge, overlay, refusal, save
 from presets.found import Found, Read, look, read_result, refuse
 from stages import live, preflight
 from stages.errors import UserError
@@ -43,7 +43,8 @@ class Wish(NamedTuple):
 def own(wish: Wish, file: Path) -> None:
     """Prepare params.yaml and data/images for a folder. UserError for bad input; then params.yaml is as it was."""
     refuse(wish.path)
-    require_git(file)
+    if reason := lack_of_git(file):
+        raise UserError(reason)
     preflight.check_params(file)  # a mistake in it is better told before it is changed
     before, params = file.read_bytes(), load(file)
     data = params["data"]

@@ -1,17 +1,22 @@
 """What tests of the whole project share: a temporary copy of it on the digits, and DVC run in it for real."""
 
 import ast
+import atexit
 import importlib
+import io
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
 import yaml
 
+from presets import __main__ as presets
 from stages.params import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +31,41 @@ TINY = {
     "selflabel": {"threshold": 0.3, "epochs": 2, "batch_size": 200},
     "mine": {"k": 10},
 }
+
+
+@cache
+def head() -> Path:
+    """A clone of the project as it is committed: that is under test, and not what a run left in the tree."""
+    folder = Path(tempfile.mkdtemp(prefix="head-")) / "project"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", "--no-local", "--depth", "1", ROOT, folder], check=True)
+    return folder
+
+
+@cache
+def params_text() -> str:
+    """The committed params.yaml, whatever a run or a folder of one's own made of it in the tree.
+
+    Keys that somebody has added or removed but not yet committed are as in the tree: the schemas there want them so.
+    """
+    committed = (head() / "params.yaml").read_text()
+    old, new = yaml.safe_load(committed), presets.load(ROOT / "params.yaml")
+    if keys(old) == keys(new):
+        return committed
+    presets.overlay(new, {block: common(values, new[block]) for block, values in old.items() if block in new})
+    buffer = io.StringIO()
+    presets.dump(new, buffer)
+    return buffer.getvalue()
+
+
+def keys(params: dict) -> set[tuple[str, ...]]:
+    """The names of blocks and of keys in them."""
+    return {(block, key) for block, values in params.items() for key in (values if isinstance(values, dict) else [""])}
+
+
+def common(values: object, known: dict) -> object:
+    """The values of a block whose keys are known."""
+    return {key: of for key, of in values.items() if key in known} if isinstance(values, dict) else values
 
 
 def local_imports(module: Path) -> set[str]:
@@ -85,8 +125,6 @@ def make_project(folder: Path) -> Path:
     files = [
         "dvc.yaml",
         "baselines/dvc.yaml",
-        "params.yaml",
-        "names.yaml",
         "dvclive/dvc.yaml",
         "dvclive/plots/.gitignore",
         ".dvcignore",
@@ -98,6 +136,8 @@ def make_project(folder: Path) -> Path:
     for name in [*files, "data/.gitignore", "reports/.gitignore"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    shutil.copy(head() / "names.yaml", folder)
+    (folder / "params.yaml").write_text(params_text())
     set_params(folder, TINY)
     run("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
     run("git", "config", "user.name", "test", cwd=folder)

@@ -1,12 +1,11 @@
 """The table of benchmarks: its rows say truly whether they hold, and the usual way does what ours does."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from project import ROOT
+from project import head
 
 from benchmarks import timing, usual
 from benchmarks.__main__ import line
@@ -85,7 +84,7 @@ def test_channels_first_is_the_same_network():
 
 
 def test_the_committed_table_is_one_of_this_form():
-    rows = json.loads(Path(ROOT, "reports/benchmarks.json").read_text())
+    rows = json.loads((head() / "reports/benchmarks.json").read_text())
     assert len(rows) >= 14
     for row in rows:
         made = Row(**row)

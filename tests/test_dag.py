@@ -6,9 +6,9 @@ import shlex
 
 import pytest
 import yaml
-from project import PIPELINE, ROOT, STAGES, local_imports, run
+from project import PIPELINE, ROOT, STAGES, head, local_imports, params_text, run
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = yaml.safe_load(params_text())
 
 
 def files(stage, kind):
@@ -122,5 +122,5 @@ def test_an_edit_reruns_no_more_than_it_must(path):
 
 
 def test_the_committed_lock_fits_the_code():
-    result = run("dvc", "repro", "--allow-missing", "--dry", cwd=ROOT)
+    result = run("dvc", "repro", "--allow-missing", "--dry", cwd=head())
     assert "Running stage" not in result.stdout, f"dvc.lock is stale; run `make repro` and commit:\n{result.stdout}"

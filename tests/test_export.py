@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from project import ROOT
+from project import ROOT, params_text
 
 from stages import command
 from stages import export as module
@@ -80,7 +80,7 @@ def exported(tmp_path_factory) -> Path:
 
 
 def set_params(folder: Path, keys: dict, **blocks: dict) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | keys
+    params = yaml.safe_load(params_text()) | keys
     for name, values in blocks.items():
         params[name] |= values
     (folder / "params.yaml").write_text(yaml.safe_dump(params))

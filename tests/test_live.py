@@ -3,13 +3,12 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 
 import pytest
-from project import ROOT, environment, make_project, run, run_stage, set_params
+from project import environment, make_project, run, run_stage, set_params
 
 from stages import live
 
@@ -80,16 +79,21 @@ def test_broken_seconds_count_as_none_and_are_replaced(folder, broken):
     assert live.seconds_by_stage() == {"embed": 2.0}
 
 
-@pytest.mark.parametrize(("name", "value"), [("LIVE", ""), ("RANK", "1")])
-def test_nothing_is_written_where_it_is_off_or_another_process_does(tmp_path, monkeypatch, name, value):
+SECOND = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize("variables", [{"LIVE": ""}, SECOND])
+def test_nothing_is_written_where_it_is_off_or_another_process_does(tmp_path, monkeypatch, variables):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LIVE", raising=False)
-    monkeypatch.setenv(name, value)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     live.record("pretext", history(1))
     live.took("pretext", 1.0)
     assert live.seconds_by_stage() == {}
     assert not list(tmp_path.iterdir())
-    monkeypatch.delenv(name)
+    for name in variables:
+        monkeypatch.delenv(name)
     live.record("pretext", history(1))
     assert (tmp_path / "dvclive/plots/pretext/loss.tsv").exists()  # the default, so the silence above was a choice
 
@@ -98,7 +102,6 @@ def test_nothing_is_written_where_it_is_off_or_another_process_does(tmp_path, mo
 def project(tmp_path_factory):
     """The project with the digits in it and a pretext that takes a second for each of its epochs, or less."""
     project = make_project(tmp_path_factory.mktemp("live") / "project")
-    shutil.copytree(ROOT / "dvclive", project / "dvclive", ignore=shutil.ignore_patterns("*.tsv"), dirs_exist_ok=True)
     set_params(project, {"data": {"limit": 400}, "pretext": {"backbone": "tiny", "epochs": 6, "batch_size": 100}})
     run("git", "add", "--all", cwd=project)
     run("git", "commit", "--quiet", "--message", "live", cwd=project)

@@ -11,13 +11,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from project import ROOT, STAGES, make_project, run
+from project import ROOT, STAGES, make_project, params_text, run
 from test_dag import schema
 
 from presets import own, plan
 from presets.found import Found, look
 
-COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+COMMITTED = yaml.safe_load(params_text())
 # What a step takes, made up: choices are to follow from it, and not from how busy the machine is just now.
 SPEED = plan.Speed(1e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-5, 1e5, 10**6, 128)
 
@@ -25,7 +25,7 @@ SPEED = plan.Speed(1e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-5, 1e5, 10**6, 128)
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = make_project(tmp_path_factory.mktemp("own") / "project")
-    shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(params_text())
     run("git", "commit", "--quiet", "--all", "--message", "params", cwd=folder)
     return folder
 
@@ -98,7 +98,7 @@ def test_a_folder_is_prepared_and_asked_for_again_it_stays(call, project, tmp_pa
     assert chosen["views"]["flip"] == 0.5  # of the preset
     assert chosen["selflabel"]["epochs"] == 0
     assert len(np.load(project / "data/images/train.npy")) + len(np.load(project / "data/images/test.npy")) == 40
-    comments = [line.split("#", 1)[1] for line in (ROOT / "params.yaml").read_text().splitlines() if "#" in line]
+    comments = [line.split("#", 1)[1] for line in params_text().splitlines() if "#" in line]
     text = (project / "params.yaml").read_text()
     assert [line.split("#", 1)[1] for line in text.splitlines() if "#" in line] == comments
 
@@ -144,7 +144,7 @@ def test_copies_of_one_picture_are_refused_before_anything_trains(call, project,
         shutil.copy(folder / "000.png", folder / f"copy-{number}.png")
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
     assert "all 28 training images are copies of one" in call(folder, "--clusters", "2", fails=True)
-    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert (project / "params.yaml").read_bytes() == params_text().encode()
 
 
 def test_without_git_nothing_is_changed_and_the_way_out_is_told(call, project, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_without_git_nothing_is_changed_and_the_way_out_is_told(call, project, t
         assert "is no git checkout" in said
         assert "git init" in said
     assert presets.returncode == 1
-    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert (project / "params.yaml").read_bytes() == params_text().encode()
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
@@ -190,7 +190,7 @@ def test_bad_input_is_told_in_a_line_and_changes_nothing(call, project, tmp_path
     (tmp_path / "000.png").rename(tmp_path / "one.png")
     (tmp_path / "empty").mkdir()
     assert expected in call(*(word.format(tmp_path) for word in words), fails=True)
-    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert (project / "params.yaml").read_bytes() == params_text().encode()
 
 
 def test_params_of_another_dataset_are_refused(call, project, tmp_path):
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_leaves_params_as_they_were(call, project, tmp_path,
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
     assert "could not be read" in call(folder, "--clusters", "2", fails=True)
     assert "3 of 20 image files cannot be read" in capfd.readouterr().err
-    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert (project / "params.yaml").read_bytes() == params_text().encode()
 
 
 def test_too_little_disk_is_told_before_anything_is_done(call, project, tmp_path, monkeypatch, capfd):
@@ -223,7 +223,7 @@ def test_too_little_disk_is_told_before_anything_is_done(call, project, tmp_path
     line = call(paint(tmp_path / "photos", 20), "--clusters", "2", fails=True)
     assert re.search(r"needs \d+ MB of disk in .*, and 1 MB are free; .* smaller SIZE than 30", line)
     assert "Running stage" not in capfd.readouterr().out
-    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert (project / "params.yaml").read_bytes() == params_text().encode()
 
 
 # ------------------------------------------------------------------------------------------------------ found, chosen

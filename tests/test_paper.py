@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from project import ROOT
+from project import head, params_text
 
 from studies.paper import PUBLISHED, ROWS, page
 
@@ -15,7 +15,7 @@ METRICS = dict.fromkeys(("kmeans", "scan", "selflabel"), SCORES)
 
 
 def params(name="cifar10", **changes):
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = yaml.safe_load(params_text())
     return {**content, "data": {**content["data"], "name": name}, **changes}
 
 
@@ -43,8 +43,8 @@ def save(project, name, protocol, metrics=METRICS, **more):
 
 
 def test_the_committed_page_is_what_the_command_writes():
-    written = page(ROOT / "reports", ROOT / "params.yaml")
-    assert (ROOT / "reports/paper.md").read_text() == written, "run `python -m studies.paper` and commit its page"
+    written = page(head() / "reports", head() / "params.yaml")
+    assert (head() / "reports/paper.md").read_text() == written, "run `python -m studies.paper` and commit its page"
 
 
 def test_every_figure_names_where_it_was_read():

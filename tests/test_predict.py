@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from project import ROOT, TINY, environment, run_stage, set_params
+from project import ROOT, TINY, environment, params_text, run_stage, set_params
 from test_unlabelled import draw_pictures
 
 from stages import sorting
@@ -106,7 +106,7 @@ def files_of(folder: Path) -> Counter:
 def test_files_get_the_answers_that_the_pipeline_gave_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw_pictures(tmp_path / "pictures", 120)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(params_text())
     set_params(tmp_path, TINY)
     set_params(
         tmp_path, {"data": {"name": "folder", "path": str(tmp_path / "pictures"), "image_size": 16}, "clusters": 3}

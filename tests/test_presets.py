@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from project import ROOT, STAGES, make_project, run
+from project import ROOT, STAGES, make_project, params_text, run
 from test_dag import schema
 
 from presets.__main__ import DEFAULT, dataset, names, read, settings
@@ -32,7 +32,7 @@ def leaves(tree, where=""):
 def params(tmp_path):
     """A copy of params.yaml that is committed to a repository of its own."""
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text())
+    path.write_text(params_text())
     run("git", "init", "--quiet", cwd=tmp_path)
     run("git", "add", "params.yaml", cwd=tmp_path)
     author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -48,13 +48,13 @@ def test_a_preset_gives_valid_params_and_keeps_every_comment(params, name):
     assert content["data"]["name"] == dataset(name) == name
     for stage in STAGES:
         schema(stage).model_validate({block: content[block] for block in schema(stage).model_fields})
-    comments = [line.split("#", 1)[1] for line in (ROOT / "params.yaml").read_text().splitlines() if "#" in line]
+    comments = [line.split("#", 1)[1] for line in params_text().splitlines() if "#" in line]
     assert [line.split("#", 1)[1] for line in params.read_text().splitlines() if "#" in line] == comments
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_preset_names_only_what_differs_and_says_what_it_is(name):
-    default = dict(leaves(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    default = dict(leaves(yaml.safe_load(params_text())))
     assert not [key for key, value in leaves(read(name)) if default[key] == value]
     assert (ROOT / f"presets/{name}.yaml").read_text().startswith("# ")
 
@@ -99,7 +99,8 @@ def test_going_back_needs_a_commit_to_go_back_to(params, tmp_path_factory):
     alone.write_bytes(params.read_bytes())
     result = apply(DEFAULT, alone)
     assert result.returncode != 0
-    assert "nothing to go back to" in result.stderr
+    assert "is no git checkout" in result.stderr
+    assert "git init" in result.stderr
     assert alone.read_bytes() == params.read_bytes()
 
 

@@ -1,12 +1,11 @@
 """Pretexts: what each does with a batch, and that each learns something on the digits, through the whole pipeline."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from project import ROOT, TINY, run_stage, set_params
+from project import TINY, params_text, run_stage, set_params
 from sklearn.datasets import load_digits
 
 from stages.errors import UserError
@@ -161,7 +160,7 @@ LEARN = {
 def folder(tmp_path_factory):
     """A folder with the digits and the params of the whole pipeline, with views that suit digits."""
     folder = tmp_path_factory.mktemp("pretexts")
-    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "params.yaml").write_text(params_text())
     set_params(folder, TINY)
     set_params(folder, {"views": {"zoom": [0.9, 1.1], "shift_x": 0.1, "shift_y": 0.1, "blur": 0.0}})
     run_stage(folder, "download")

@@ -4,10 +4,10 @@ import json
 import re
 
 import pandas as pd
-from project import ROOT
+from project import head
 
-README = (ROOT / "README.md").read_text()
-METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
+README = (head() / "README.md").read_text()
+METRICS = json.loads((head() / "reports/metrics.json").read_text())
 ROWS = {"k-means on the embeddings": "kmeans", "SCAN": "scan", "**+ self-labeling**": "selflabel"}
 
 
@@ -30,7 +30,7 @@ def test_the_neighbours_named_in_the_text_are_the_committed_run():
 
 
 def test_the_table_of_benchmarks_is_the_committed_one():
-    rows = json.loads((ROOT / "reports/benchmarks.json").read_text())
+    rows = json.loads((head() / "reports/benchmarks.json").read_text())
     for row in rows:
         assert f"| {table_line(row)} |" in README, row["row"]
 
@@ -43,7 +43,7 @@ def table_line(row: dict) -> str:
 
 
 def test_the_table_of_scale_is_the_committed_one():
-    table = pd.read_csv(ROOT / "reports/scale.csv")
+    table = pd.read_csv(head() / "reports/scale.csv")
     for stage, rows in table.groupby("stage"):
         seconds = [f"{value:,.0f}" for value in rows.seconds]
         assert (
@@ -56,4 +56,4 @@ def test_every_picture_and_file_that_the_readme_links_to_exists():
     local = [target for target in targets if not target.startswith("http")]
     assert local
     for target in local:
-        assert (ROOT / target).exists(), target
+        assert (head() / target).exists(), target

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from project import ROOT, run
+from project import head, run
 from toy import make_toy
 
 from studies.seeds import add, mean, scores, table
@@ -67,7 +67,7 @@ def test_a_preset_is_not_laid_over_another(tmp_path):
 
 
 def test_the_scores_are_those_of_the_real_metrics():
-    metrics = json.loads((ROOT / "reports/metrics.json").read_text())
+    metrics = json.loads((head() / "reports/metrics.json").read_text())
     found = scores(metrics)
     assert found["acc"] == metrics["selflabel"]["test"]["acc"]
     assert found["kmeans_nmi"] == metrics["kmeans"]["test"]["nmi"]

@@ -384,7 +384,7 @@ def test_a_closed_network_says_the_way_out(tmp_path, monkeypatch, laid, name):
     assert "into a folder and set data.path to that folder" in line
     if name in ONE_FILE and name not in ARCHIVES:
         assert Path(ONE_FILE[name]).name in line, "every file that is needed is named, not the first alone"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60, "it asks each mirror a few times and waits in between, no longer"
 
 
 def test_a_second_mirror_is_asked(tmp_path, monkeypatch, laid, server, capsys):

@@ -2,11 +2,10 @@
 
 import csv
 import json
-import shutil
 
 import numpy as np
 from PIL import Image, ImageDraw
-from project import ROOT, TINY, run_stage, set_params
+from project import TINY, params_text, run_stage, set_params
 
 
 def draw_pictures(folder, count=240):
@@ -32,7 +31,7 @@ def draw_pictures(folder, count=240):
 
 def test_a_flat_folder_without_labels_gives_clusters_for_every_file(tmp_path):
     draw_pictures(tmp_path / "pictures")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(params_text())
     set_params(tmp_path, TINY)
     set_params(
         tmp_path, {"data": {"name": "folder", "path": str(tmp_path / "pictures"), "image_size": 16}, "clusters": 3}

@@ -19,6 +19,7 @@ from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder
 from stages.networks.model import load_model
 from stages.networks.weights import load_weights, normalisation
+from stages.training.devices import precision
 
 
 def body(name, channels=3):
@@ -161,7 +162,9 @@ def test_a_frozen_network_goes_through_the_whole_pipeline(project, lite):
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(network(pixels.float() / 127.5 - 1), dim=1)
     vectors = np.load(project / "data/embeddings/train.npy")[:50]
-    np.testing.assert_allclose(vectors, expected.numpy(), rtol=1e-3, atol=1e-4)
+    if precision() == "float32":
+        np.testing.assert_allclose(vectors, expected.numpy(), rtol=1e-3, atol=1e-4)
+    assert (vectors * expected.numpy()).sum(axis=1).min() > 0.99  # bfloat16 rounds in each of fifty layers
     assert metrics["embeddings"]["knn_acc"] > 0.6
     set_params(project, {"data": {"image_size": None, "limit": None}})
 

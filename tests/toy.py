@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from project import ROOT, commit, run
+from project import ROOT, commit, params_text, run
 
 # `python toy.py <stage> <out> [--params file]` writes scores that the seed decides, and fails where BROKEN says so.
 SCRIPT = """\
@@ -65,8 +65,9 @@ def make_toy(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
     for package in ("studies", "presets"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+    for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(params_text())
     (folder / "data/.gitignore").write_text("/images\n/pretext\n")
     (folder / "reports/.gitignore").write_text("/index.html\n")
     (folder / "toy.py").write_text(SCRIPT)

@@ -7,8 +7,6 @@ class lie in each cluster.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
 from stages.errors import UserError
 
@@ -60,6 +58,8 @@ def hungarian(counts: np.ndarray) -> np.ndarray:
     Returns int64 (clusters,): the class of each cluster, −1 where it has none. That holds for what is left over when
     clusters outnumber classes, and for pairs without a common image, which say nothing about each other.
     """
+    from scipy.optimize import linear_sum_assignment  # without labels nobody needs to wait for it
+
     classes, clusters = linear_sum_assignment(counts, maximize=True)
     matched = np.full(counts.shape[1], -1)
     matched[clusters] = np.where(counts[classes, clusters] > 0, classes, -1)
@@ -119,6 +119,9 @@ def score(clusters: np.ndarray, count: int, labels: np.ndarray | None, classes: 
     `recall` has the classes that have images. `majority_acc` comes only when clusters outnumber classes: it grows with
     the number of clusters (with one for every image it is 1), so it must not pass for an accuracy.
     """
+    # Half a second of imports that runs without labels, and all that only reads predictions, need not wait for.
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+
     if labels is None:
         return occupancy(clusters, count)
     counts = contingency(labels, clusters, (len(classes), count))

@@ -1,5 +1,8 @@
 """The digits that come with scikit-learn: for trying things without a network."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 
 from stages.errors import UserError
@@ -15,17 +18,17 @@ def digits(wanted: Wanted) -> Dataset:
         raise UserError(
             f"data.path = {wanted.path}: digits come with scikit-learn and read no folder; set data.path to null"
         )
-    from sklearn.datasets import load_digits  # a second of imports that the other sources can do without
-
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    labels = bunch.target.astype(np.int64)
+    # By its place, since importing the package takes a second. The last column is the label.
+    package = Path(find_spec("sklearn").origin).parent
+    table = np.loadtxt(package / "datasets/data/digits.csv.gz", delimiter=",", dtype=np.int64)
+    images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)[..., None]
+    labels = table[:, -1]
     # RandomState's stream is frozen for good, default_rng's may change with numpy: the split must not.
     order = np.random.RandomState(0).permutation(len(images))
     splits = {"train": order[:1437], "test": order[1437:]}
     return Dataset(
         images={split: images[index] for split, index in splits.items()},
         labels={split: labels[index] for split, index in splits.items()},
-        classes=[str(name) for name in bunch.target_names],
+        classes=[str(digit) for digit in range(10)],
         source="scikit-learn's digits: 1,797 grey images of 8x8, split by a fixed permutation",
     )
