@@ -185,3 +185,17 @@ def read_duplicates(folder: Path) -> list[Duplicate]:
     with open(folder / FILE, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     return [Duplicate(split, int(row), of_split, int(of_row), kind) for split, row, of_split, of_row, kind in rows]
+
+
+def first_of_equals(split: str, count: int, duplicates: list[Duplicate]) -> np.ndarray:
+    """For each of the `count` images of a split the first one of that split that is like it, int64 (count,)."""
+    first, stands_for = np.arange(count), {}
+    for row, original in sorted((d.row, (d.of_split, d.of_row)) for d in duplicates if d.split == split):
+        # The original may lie in another split; then the first of its copies here stands for the others.
+        first[row] = original[1] if original[0] == split else stands_for.setdefault(original, row)
+    return first
+
+
+def different(split: str, count: int, duplicates: list[Duplicate]) -> int:
+    """How many different images there are among the `count` of a split: its copies are counted once."""
+    return int((first_of_equals(split, count, duplicates) == np.arange(count)).sum())
