@@ -10,9 +10,10 @@ from pydantic import Field
 
 from stages.command import output_folder, run
 from stages.errors import UserError
-from stages.images.duplicates import Duplicate, read_duplicates
+from stages.images.duplicates import FILE, first_of_equals, read_duplicates
 from stages.params import Block, Count
 from stages.scoring.approximate import Found, nearest_approximately
+from stages.scoring.copies import with_copies
 from stages.scoring.search import Selected, nearest
 
 # Up to here `auto` searches exactly: seconds to minutes on two cores, growing with the square of the number of images.
@@ -38,6 +39,7 @@ def mine(images: Path, embeddings: Path, out: Path, params: Params) -> None:
 
     Copies of an image are left out, too: they would be its only neighbours, and teach nothing. So the first of equal
     images stands for all of them, is among the neighbours of others alone, and lends its copies its own neighbours.
+    But where an image has fewer than k different ones of its kind, copies come before foreign ones (scoring.copies).
     meta.json beside them says how they were found, and with what measured recall.
     """
     meta, duplicates = {}, read_duplicates(images)
@@ -48,29 +50,34 @@ def mine(images: Path, embeddings: Path, out: Path, params: Params) -> None:
             first = first_of_equals(split, len(vectors), duplicates)
             rows = np.flatnonzero(first == np.arange(len(vectors)))
             different = Selected(vectors, rows) if len(rows) < len(vectors) else vectors
-            if k >= len(different):
+            if split == "train" and 1 == len(rows) < len(vectors):
+                raise UserError(
+                    f"all {len(vectors)} training images are copies of one ({images / FILE} lists them), so there is "
+                    "nothing to tell apart; add images that differ"
+                )
+            if k >= len(vectors):
                 if split == "train":
                     raise UserError(
-                        f"mine.k = {k}, but {path} is about {len(different)} different images, so each has "
-                        f"{len(different) - 1} others; lower mine.k or add images"
+                        f"mine.k = {k}, but {path} is about {len(vectors)} images, so each has {len(vectors) - 1} "
+                        "others; lower mine.k or add images"
                     )
                 # Test neighbours train nothing, so a small test split need not hold the training back.
-                k = len(different) - 1
-                print(f"test: mine.k = {params.mine.k} cut to {k}, all others of the {len(different)} test images")
+                k = len(vectors) - 1
+                print(f"test: mine.k = {params.mine.k} cut to {k}, all others of the {len(vectors)} test images")
             start = time.perf_counter()
-            kind = params.mine.index
+            kind, asked = params.mine.index, min(k, len(different) - 1)
             if kind == "auto":
                 kind = "exact" if len(different) <= EXACT_UP_TO else "ivf"
             try:
                 if kind == "exact":
-                    found = Found(nearest(different, k), 1.0, {})
+                    found = Found(nearest(different, asked), 1.0, {})
                 else:
-                    found = nearest_approximately(different, k, kind, params.mine.recall)
+                    found = nearest_approximately(different, asked, kind, params.mine.recall)
+                neighbors = found.neighbors
+                if different is not vectors:
+                    neighbors = with_copies(vectors, first, rows.astype(np.int32)[neighbors], k)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
-            neighbors = found.neighbors
-            if different is not vectors:
-                neighbors = rows.astype(np.int32)[neighbors][np.searchsorted(rows, first)]
             np.save(folder / f"{split}.npy", neighbors)
             copies = {"duplicates": len(vectors) - len(rows)} if len(rows) < len(vectors) else {}
             meta[split] = {"index": kind, "recall": round(found.recall, 4), **found.settings, **copies}
@@ -82,15 +89,6 @@ def mine(images: Path, embeddings: Path, out: Path, params: Params) -> None:
                     f"mine.recall = {params.mine.recall}; mine.index: exact finds all of them"
                 )
         (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-
-
-def first_of_equals(split: str, count: int, duplicates: list[Duplicate]) -> np.ndarray:
-    """For each of the `count` images of a split the first one of that split that is like it, int64 (count,)."""
-    first, stands_for = np.arange(count), {}
-    for row, original in sorted((d.row, (d.of_split, d.of_row)) for d in duplicates if d.split == split):
-        # The original may lie in another split; then the first of its copies here stands for the others.
-        first[row] = original[1] if original[0] == split else stands_for.setdefault(original, row)
-    return first
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ TOUCHED = {
     "stages/scoring/neighbors.py": ["evaluate"],
     "stages/scoring/matching.py": ["evaluate", "report"],
     "stages/scoring/search.py": ["mine", "evaluate"],
+    "stages/scoring/copies.py": ["mine"],
     "stages/networks/contrastive.py": ["pretext"],
     "stages/networks/clustering.py": ["scan"],
     "stages/networks/confident.py": ["selflabel"],

@@ -113,7 +113,7 @@ def test_stage_takes_a_test_split_of_one_image(tmp_path):
 
 @pytest.mark.parametrize("images", [7, 8])
 def test_stage_names_the_key_when_train_is_too_small(tmp_path, images):
-    with pytest.raises(UserError, match=rf"mine\.k = 8.*{images} different images.*lower mine\.k"):
+    with pytest.raises(UserError, match=rf"mine\.k = 8.*{images} images.*lower mine\.k"):
         mine(tmp_path, 8, train=unit(images), test=unit(20))
     assert not (tmp_path / "out").exists()
 
@@ -130,12 +130,12 @@ def test_a_selection_of_rows_is_searched_as_if_it_were_copied():
 
 def test_copies_are_nobodys_only_neighbours(tmp_path):
     """Without copies in the way, everything is as if they were not there; they share the neighbours of the first."""
-    base = unit(40)
+    base = unit(40, dim=3)  # so few dimensions that each of them has five that are like it
     train = np.concatenate([base, np.repeat(base[3:4], 12, axis=0)])
     copies = [Duplicate("train", row, "train", 3, "exact") for row in range(40, 52)]
     # Two of test that equal an image of train, and so each other.
     copies += [Duplicate("test", row, "train", 7, "near") for row in (2, 5)]
-    test = unit(9, seed=1)
+    test = unit(40, seed=1, dim=3)
     test[[2, 5]] = base[7]
     mine(tmp_path, 5, copies, train=train, test=test)
     found = np.load(tmp_path / "out/train.npy")
@@ -145,6 +145,6 @@ def test_copies_are_nobodys_only_neighbours(tmp_path):
     np.testing.assert_array_equal(found[2], found[5])
     assert not np.isin(found, 5).any()
     assert not np.isin(found[2], [2, 5]).any()
-    assert (found != np.arange(9)[:, None]).all()
+    assert (found != np.arange(40)[:, None]).all()
     meta = json.loads((tmp_path / "out/meta.json").read_text())
     assert (meta["train"]["duplicates"], meta["test"]["duplicates"]) == (12, 1)

@@ -19,9 +19,10 @@ FILE = "duplicates.csv"  # in the folder of the images
 NEAR = 0.05  # how far near duplicates may differ: root mean square over pixels, as a share of the image's contrast
 SIDE = 8  # blocks along a side of the small grey picture by which candidates are found
 WAVES = [(i, j) for i in range(SIDE) for j in range(SIDE) if i + j < 7]  # of that picture, what the tree holds
-CLOSEST = 8  # candidates looked at for each image
-QUERIES = 2**14  # images whose candidates are sought at once
-PAIRS = 2**9  # candidates compared at once
+NUMBERS = 64  # of a sketch
+WIDER = 1.5  # than NEAR one looks among sketches: of pairs that differ by just NEAR, one in ten million is overlooked
+TOGETHER = 2**9  # images asked for company at once
+TRIES = 2**8  # images that one is compared with in vain; then it counts as different from all
 
 
 class Duplicate(NamedTuple):
@@ -40,7 +41,8 @@ def find_duplicates(splits: dict[str, np.ndarray]) -> list[Duplicate]:
     splits: uint8 (N, H, W, C) each, may be memory maps; the order of the splits decides which image is the first.
     Nearly: the root mean square of the differences is at most NEAR times the standard deviation of the first one's
     pixels, so that they correlate by 0.999. That is a picture saved again; cropped, turned or relit ones are none.
-    Takes about 300 bytes an image.
+    Takes about 300 bytes an image, three times that where all have copies. Time grows with the images, not with the
+    pairs: an image that lies close to TRIES earlier ones, and is nearly like none, is not compared any further.
     """
     images = Concatenated(list(splits.values()))
     equal = _first_equal(images)
@@ -76,34 +78,82 @@ def _first_equal(images: Concatenated) -> np.ndarray:
 def _first_similar(images: Concatenated, rows: np.ndarray) -> np.ndarray:
     """For each of those rows, int (Q,), ascending, the first one nearly like it, as a position in `rows`.
 
-    A picture averaged over blocks cannot differ more than the picture itself, nor can a part of its waves. So what is
-    near lies near in the space of these few numbers, where a tree finds it, and the pixels decide.
+    Two sieves leave few pairs to compare by their pixels: `_waves` those that have any company, which most images have
+    not, `_sketches` of these whoever is near whom. Then each in its turn takes whatever is like it. What is taken takes
+    nothing, so a pile of n copies is n comparisons.
     """
-    waves, contrast = np.empty((len(rows), len(WAVES)), np.float32), np.empty(len(rows), np.float32)
+    first = np.arange(len(rows))
+    crowd = _accompanied(images, rows)
+    sketches, contrast = _sketches(images, rows[crowd])
+    tree, reach = cKDTree(sketches), WIDER * NEAR * contrast
+    free, tries = np.ones(len(crowd), bool), np.zeros(len(crowd), np.int64)
+    for start in range(0, len(crowd), TOGETHER):
+        asked = start + np.flatnonzero(free[start : start + TOGETHER])
+        company = tree.query_ball_point(sketches[asked], reach[asked], return_length=True, workers=-1)
+        for leader in asked[company > 1]:
+            if not free[leader]:
+                continue
+            found = np.array(tree.query_ball_point(sketches[leader], reach[leader]))
+            later = np.sort(found[(found > leader) & free[found]])
+            near = _differences(images, rows[crowd[later]], rows[crowd[leader]]) <= NEAR * contrast[leader]
+            first[crowd[later[near]]] = crowd[leader]
+            tries[later] += 1
+            free[later] = ~near & (tries[later] < TRIES)
+    return first
+
+
+def _accompanied(images: Concatenated, rows: np.ndarray) -> np.ndarray:
+    """The positions in `rows` of all images that may be nearly like another one of them, ascending.
+
+    A picture averaged over blocks cannot differ more than the picture itself, nor can a part of its waves. So what is
+    near lies near in the space of these few numbers.
+    """
+    waves, contrast = np.empty((len(rows), len(WAVES))), np.empty(len(rows), np.float32)
     for start, chunk in _chunks(images, rows):
         waves[start : start + len(chunk)] = _waves(chunk)
-        contrast[start : start + len(chunk)] = chunk.reshape(len(chunk), -1).std(axis=1)
-    tree = cKDTree(waves)
-    # Together those of like contrast, so that a search need not be wider than a few images want it.
-    order, pairs = np.argsort(contrast, kind="stable"), []
-    for start in range(0, len(order), QUERIES):
-        asked = order[start : start + QUERIES]
-        limit = 1.1 * NEAR * SIDE * contrast[asked[-1]]
-        _, found = tree.query(waves[asked], k=min(CLOSEST, len(rows)), distance_upper_bound=limit, workers=-1)
-        asker, found = np.repeat(asked, found.shape[1] if found.ndim > 1 else 1), found.ravel()
-        there = (found < len(rows)) & (found != asker)
-        pairs.append(np.stack([np.maximum(asker, found)[there], np.minimum(asker, found)[there]], axis=1))
-    candidates = np.unique(np.concatenate(pairs), axis=0)  # in ascending order of the later one
-    first = np.arange(len(rows))
-    for start in range(0, len(candidates), PAIRS):
-        later, earlier = candidates[start : start + PAIRS].T
-        difference = images[rows[later]].astype(np.float32) - images[rows[earlier]]
-        distance = np.sqrt(np.square(difference).reshape(len(later), -1).mean(axis=1))
-        for a, b in zip(*(part[distance <= NEAR * contrast[earlier]] for part in (later, earlier)), strict=True):
-            # Of the earlier one it is known by now whether it is a duplicate itself; copies of copies do not chain.
-            if first[a] == a and first[b] == b:
-                first[a] = b
-    return first
+        contrast[start : start + len(chunk)] = _contrast(chunk)
+    # Contrasts of what is near differ by NEAR at most; the rest of the tenth more is for rounding.
+    limit = 1.1 * NEAR * SIDE * contrast
+    return np.flatnonzero(cKDTree(waves).query_ball_point(waves, limit, return_length=True, workers=-1) > 1)
+
+
+def _sketches(images: Concatenated, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those images in few numbers whose distances are about those of the grey pictures: float64 (Q, NUMBERS).
+
+    Sums of all pixels under random signs (Achlioptas 2003, doi 10.1016/S0022-0000(03)00025-4). Unlike waves they tell
+    apart what differs in detail alone: noise, textures, a dot in the dark. Returns the contrasts, too, float32 (Q,).
+    """
+    sketches, contrast = np.empty((len(rows), NUMBERS)), np.empty(len(rows), np.float32)
+    pixels = images.shape[1] * images.shape[2]
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (pixels, NUMBERS)) / np.sqrt(
+        np.float32(pixels * NUMBERS)
+    )
+    for start, chunk in _chunks(images, rows):
+        sketches[start : start + len(chunk)] = _grey(chunk).reshape(len(chunk), pixels) @ signs
+        contrast[start : start + len(chunk)] = _contrast(chunk)
+    if len(rows) > 1:
+        # Turned so that the first numbers vary most, which is what a tree is fast on.
+        sketches = sketches @ np.linalg.eigh(np.cov(sketches.T))[1][:, ::-1]
+    return sketches, contrast
+
+
+def _differences(images: Concatenated, rows: np.ndarray, row: int) -> np.ndarray:
+    """Root mean square over pixels of the difference between each of those rows, int (Q,), and one: float32 (Q,)."""
+    found, one = np.empty(len(rows), np.float32), images[np.array([row])].astype(np.float32)
+    for start, chunk in _chunks(images, rows):
+        difference = (chunk - one).reshape(len(chunk), -1)
+        found[start : start + len(chunk)] = np.sqrt(np.square(difference, out=difference).mean(axis=1))
+    return found
+
+
+def _contrast(images: np.ndarray) -> np.ndarray:
+    """The standard deviation of the pixels of each image."""
+    return images.reshape(len(images), -1).std(axis=1)
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """The mean of the channels: float32 (n, H, W)."""
+    return images.mean(axis=3, dtype=np.float32)
 
 
 def _waves(images: np.ndarray) -> np.ndarray:
@@ -112,7 +162,7 @@ def _waves(images: np.ndarray) -> np.ndarray:
     edges = np.arange(side + 1) * SIDE / side
     # How much of each block's side each row of pixels covers; a block's weights sum to 1, every row weighs the same.
     covers = np.diff(np.clip(edges[None, :] - np.arange(SIDE)[:, None], 0, 1), axis=1).astype(np.float32)
-    small = covers @ images.mean(axis=3, dtype=np.float32) @ covers.T
+    small = covers @ _grey(images) @ covers.T
     coefficients = dctn(small, axes=(1, 2), norm="ortho")
     return np.stack([coefficients[:, i, j] for i, j in WAVES], axis=1)
 
@@ -135,3 +185,17 @@ def read_duplicates(folder: Path) -> list[Duplicate]:
     with open(folder / FILE, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     return [Duplicate(split, int(row), of_split, int(of_row), kind) for split, row, of_split, of_row, kind in rows]
+
+
+def first_of_equals(split: str, count: int, duplicates: list[Duplicate]) -> np.ndarray:
+    """For each of the `count` images of a split the first one of that split that is like it, int64 (count,)."""
+    first, stands_for = np.arange(count), {}
+    for row, original in sorted((d.row, (d.of_split, d.of_row)) for d in duplicates if d.split == split):
+        # The original may lie in another split; then the first of its copies here stands for the others.
+        first[row] = original[1] if original[0] == split else stands_for.setdefault(original, row)
+    return first
+
+
+def different(split: str, count: int, duplicates: list[Duplicate]) -> int:
+    """How many different images there are among the `count` of a split: its copies are counted once."""
+    return int((first_of_equals(split, count, duplicates) == np.arange(count)).sum())

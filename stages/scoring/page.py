@@ -269,8 +269,8 @@ def _duplicates(counts: dict[str, int], shown: Exhibit) -> str:
     return (
         f"<h2>Duplicates</h2><p class=faint>{counts['exact']:,} images equal an earlier one exactly, "
         f"{counts['near']:,} nearly (the same picture saved again); {counts['test']:,} test images are in train, too. "
-        "They share the neighbours of the first one, so that none learns from its copies alone. assignments.csv names "
-        f"them.</p><div class=pairs>{pairs}</div>"
+        "They share the neighbours of the first one, so that none learns from its copies alone, unless too few others "
+        f"are of its kind. assignments.csv names them.</p><div class=pairs>{pairs}</div>"
     )
 
 
