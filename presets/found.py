@@ -100,7 +100,6 @@ class Read(NamedTuple):
     skipped: int
     exact: int
     near: int
-    different: int  # training images that are no duplicates of other training images
 
 
 def read_result(images: Path) -> Read:
@@ -110,11 +109,8 @@ def read_result(images: Path) -> Read:
     with open(images / "skipped.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         skipped = sum(1 for _ in csv.reader(file)) - 1
     counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
-    copies = duplicates.read_duplicates(images)
-    kinds = [copy.kind for copy in copies]
-    # Train comes first, so that the first of equal images lies in train if any of them does.
-    inside = sum(copy.split == copy.of_split == "train" for copy in copies)
-    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"), counts["train"] - inside)
+    kinds = [copy.kind for copy in duplicates.read_duplicates(images)]
+    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"))
 
 
 def refuse(path: Path) -> None:

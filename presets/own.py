@@ -101,13 +101,12 @@ def own(wish: Wish, file: Path) -> None:
 
 
 def _fit_to(result: Read, params: CommentedMap, clusters: int, file: Path) -> None:
-    """Bring what follows from the number of pictures to those that are different: the plan counted files."""
-    counts = result.counts | {"train": result.different}
-    p = params["pretext"]
-    wanted = plan.from_counts(counts, clusters, p["epochs"], min(p["batch_size"], counts["train"]))
+    """Bring what follows from the number of pictures to those that could be read: the plan counted files."""
+    p, train = params["pretext"], result.counts["train"]
+    wanted = plan.from_counts(result.counts, clusters, p["epochs"], min(p["batch_size"], train))
     if lines := overlay(params, wanted):
         save(params, file)
-        print(f"{file}: {'; '.join(lines)}, for {result.different:,} pictures to learn from are different")
+        print(f"{file}: {'; '.join(lines)}, for {train:,} pictures to learn from could be read")
 
 
 def _is_same(path: Path, other: str) -> bool:

@@ -7,11 +7,9 @@ stage depends on this module.
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from stages import download, embed, evaluate, kmeans, mine, pretext, report, scan, selflabel
 from stages.errors import UserError
-from stages.images.duplicates import read_duplicates
+from stages.images.duplicates import FILE, different, read_duplicates
 from stages.images.store import read_images, read_meta
 from stages.names import read_names
 from stages.params import load, read
@@ -76,19 +74,21 @@ def check_images(params: Path, images: Path) -> None:
 def check_counts(params: Path, images: Path) -> None:
     """The numbers of params that the number of images bounds."""
     content, count = load(params), len(read_images(images, "train"))
-    first = mine.first_of_equals("train", count, read_duplicates(images))
-    different = len(np.unique(first))
+    kinds = different("train", count, read_duplicates(images))
     clusters, k = content["clusters"], content["mine"]["k"]
-    if different < 2:
-        raise UserError(f"{images}: all {count:,} training images are copies of one, so there is nothing to tell apart")
-    if clusters > different:
+    if kinds == 1:
         raise UserError(
-            f"{params}: clusters = {clusters}, but only {different:,} of the {count:,} training images are different; "
-            f"set it to {different} or less"
+            f"all {count:,} training images are copies of one ({images / FILE} lists them), so there is nothing to "
+            "tell apart; add images that differ"
         )
-    if k >= different:
+    if clusters > kinds:
         raise UserError(
-            f"{params}: mine.k = {k}, but only {different:,} of the {count:,} training images are different, so each "
-            f"has {different - 1} others; set it to {different - 1} or less"
+            f"clusters = {clusters}, but only {kinds:,} of the {count:,} training images are different; lower clusters "
+            f"to {kinds} or less"
+        )
+    if k >= count:
+        raise UserError(
+            f"mine.k = {k}, but there are {count:,} training images, so each has {count - 1} others; lower mine.k to "
+            f"{count - 1} or less"
         )
     read_names(NAMES, clusters, model="")  # of which model it is will be known later; whether it can be read, now

@@ -129,13 +129,25 @@ def test_a_folder_is_prepared_and_asked_for_again_it_stays(call, project, tmp_pa
     assert params(project)["evaluate"]["knn"] == 7
 
 
-def test_more_neighbours_than_different_pictures_are_cut(call, project, tmp_path, monkeypatch):
+def test_what_follows_from_the_number_of_pictures_is_of_those_that_can_be_read(call, project, tmp_path, monkeypatch):
+    folder = paint(tmp_path / "photos", 32)
+    for number in range(8):
+        (folder / f"{number:03}.png").write_bytes(b"broken")
+    (project / "params.yaml").write_text(params_text().replace("unreadable: 0.01 ", "unreadable: 0.5 "))
+    monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
+    said = call(folder, "--clusters", "2")
+    assert re.search(r"params\.yaml: .*for \d\d pictures to learn from could be read", said)
+    train = len(np.load(project / "data/images/train.npy"))
+    assert params(project)["mine"]["k"] == plan.from_counts({"train": train}, 2, 20, 16)["mine"]["k"] < train
+
+
+def test_copies_leave_neighbours_enough(call, project, tmp_path, monkeypatch):
     folder = paint(tmp_path / "photos", 4)
     for number in range(26):
         shutil.copy(folder / "000.png", folder / f"copy-{number}.png")
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
-    assert "pictures to learn from are different" in call(folder, "--clusters", "2")
-    assert 1 <= params(project)["mine"]["k"] <= 3
+    call(folder, "--clusters", "2")
+    assert params(project)["mine"]["k"] == 6  # of 27, for clusters of 13; nothing keeps copies from being neighbours
 
 
 def test_copies_of_one_picture_are_refused_before_anything_trains(call, project, tmp_path, monkeypatch):
