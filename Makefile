@@ -29,6 +29,8 @@ help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
 repro: .venv/installed
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "This is no git checkout, which DVC needs: clone the repository, or" \
+		"make one here: git init && git add --all && git commit -m start"; exit 1; }
 ifneq ($(OWN),)
 	@printf 'Nine stages, planned first. The page will be %s\n' "$$PWD/reports/index.html"
 	@$(BIN)/python -m presets.own --clusters="$$CLUSTERS" --size="$$SIZE" --hours="$$HOURS" -- "$$IMAGES"

@@ -30,6 +30,7 @@ T = TypeVar("T")
 # The first process scores heads and writes while the others wait for it; torchrun ends them all when one dies.
 PATIENCE = timedelta(hours=6)
 MEETING = timedelta(minutes=2)  # until all processes have started
+BUSY = 1.6  # processes that want a core each, from which on a machine counts as busy; a stage before this one takes 1
 
 
 def run(call: Callable[[], None]) -> None:
@@ -66,8 +67,16 @@ def _one_for_each_gpu() -> bool:
 
 def _announce() -> None:
     """Say what computes, and how: both decide the last digits of the result."""
-    made_by = computed()
+    made_by, load = computed(), os.getloadavg()[0]
     print(f"computing in {made_by['precision']} on {made_by['device']} ({made_by['processor']})", flush=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if made_by["device"] == "cpu" and torch.get_num_threads() > 1 and load > BUSY * cores:
+        # Threads wait for each other at every layer, and for a turn of the processor each time.
+        print(
+            f"the machine is busy with other work (load {load:.1f} on {cores} cores): OMP_NUM_THREADS=1 may be "
+            "ten times faster than several threads that wait for each other",
+            flush=True,
+        )
 
 
 def _meet() -> None:
