@@ -159,10 +159,13 @@ def test_a_grey_model_gives_picture_files_the_answers_of_stored_images(place):
     np.testing.assert_allclose([float(row["confidence"]) for row in rows], expected.confidence, atol=6e-4)
     # Colours become their luma, and grey stays what it is to the bit.
     colours = np.random.default_rng(1).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    luma = streaming.with_channels(colours, 1)
+    Image.fromarray(colours).save("colours.png")
+    luma = pictures.read("colours.png", 9, 1)
     assert np.abs(luma[..., 0] - colours @ np.array([0.299, 0.587, 0.114])).max() <= 1
-    every = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), (16, 16, 3))
-    assert (streaming.with_channels(every, 1) == every[..., :1]).all()
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for mode in ("L", "RGB"):
+        Image.fromarray(every).convert(mode).save("every.png")
+        assert (pictures.read("every.png", 16, 1)[..., 0] == every).all()
 
 
 def test_names_and_unsure_images(place, capsys):
@@ -227,9 +230,7 @@ def test_any_file_name_comes_out_as_it_went_in(place):
 
 def test_no_more_than_a_batch_is_decoded_ahead(place, monkeypatch):
     decoded = []
-    monkeypatch.setattr(
-        streaming, "read", lambda path, size: decoded.append(path) or np.zeros((size, size, 3), np.uint8)
-    )
+    monkeypatch.setattr(streaming, "read", lambda path, *of: decoded.append(path) or np.zeros((8, 8, 3), np.uint8))
     paths = [f"{number}.png" for number in range(1000)]
     taken = []
     for batch in streaming.batches(paths, 8, 3, 128):
@@ -267,10 +268,10 @@ def test_memory_does_not_grow_with_the_files(place):
 def test_interrupted_it_leaves_nothing(place, monkeypatch):
     read = pictures.read
 
-    def interrupted(path, size):
-        if path.name == "20.png":
+    def interrupted(path, *of):
+        if Path(path).name == "20.png":
             raise KeyboardInterrupt
-        return read(path, size)
+        return read(path, *of)
 
     monkeypatch.setattr(streaming, "read", interrupted)
     assert (

@@ -45,7 +45,7 @@ def fill(file: Path, shape: tuple[int, ...], row: Callable[[int], np.ndarray], t
                 try:
                     pixels = row(number)
                 except UnreadableError as error:
-                    failed[number] = str(error)
+                    failed[number] = error.reason
                 else:
                     # Not through a memory map: on a full disk, writing to one kills the process without a word.
                     os.pwrite(opened.fileno(), pixels.tobytes(), start + number * width)

@@ -5,11 +5,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from stages.images.sources.pictures import UnreadableError, quietly, read
 
@@ -55,19 +53,9 @@ def _decode(paths: Sequence[str], size: int, channels: int) -> Decoded:
     pixels, reasons = np.zeros((len(paths), size, size, channels), np.uint8), []
     for row, path in enumerate(paths):
         try:
-            pixels[row] = with_channels(read(Path(path), size), channels)
+            pixels[row] = read(path, size, channels)
         except UnreadableError as error:
-            reasons.append(str(error))
+            reasons.append(error.reason)
         else:
             reasons.append("")
     return Decoded(list(paths), pixels, reasons)
-
-
-def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Pixels (size, size, 3) of a file, as a dataset of 1 or 3 channels would hold them.
-
-    Three equal channels, which grey files have, become that one, exactly; colours become their luma.
-    """
-    if channels == 1:
-        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
-    return pixels
