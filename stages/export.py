@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from stages.command import output_folder, run
 from stages.errors import UserError
+from stages.images.sources import pictures
 from stages.images.store import read_images, read_meta
 from stages.networks.classifier import Classifier
 from stages.networks.portable import Portable, compare, load_onnx, load_pt2, write_portable
@@ -18,7 +20,9 @@ from stages.scoring.card import About, card
 from stages.trained import MODEL, load_classifier, name_clusters
 
 LOADERS = {"model.onnx": load_onnx, "model.pt2": load_pt2}
-FILES = {*LOADERS, "config.json", "MODEL_CARD.md"}
+PICTURES = Path(pictures.__file__)
+HASHED = (*LOADERS, PICTURES.name)
+FILES = {*HASHED, "config.json", "MODEL_CARD.md"}
 TOLERANCE = 1e-4  # in any probability
 CHECKED = 64  # test images on which the files are compared with the network
 
@@ -47,10 +51,12 @@ def export(
     """Write model.onnx and model.pt2 (torch.export), a model card and config.json into a folder, all or nothing.
 
     Both take uint8 (B, H, W, C), as images are stored, and give probabilities, float32 (B, clusters). They are compared
-    with the network on test images first. An earlier export at the same place is replaced.
+    with the network on test images first. pictures.py beside them reads files for them as `download` and `predict` do.
+    An earlier export at the same place is replaced.
     """
     out = Path(os.path.abspath(out))
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES):
+    # Whoever has used pictures.py there has Python's __pycache__ beside it.
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*FILES, "__pycache__"}):
         raise UserError(f"{out}: this exists and is no earlier export, so it is not replaced; name another --out")
     classifier = load_classifier(model)
     check_belonging(classifier, params, images)
@@ -64,8 +70,9 @@ def export(
         for name, load in LOADERS.items():
             if difference := compare(network.run, load(folder / name), sample, TOLERANCE):
                 raise UserError(f"{name} would not do what {model / 'model.pt'} does: {difference}; nothing is written")
+        shutil.copyfile(PICTURES, folder / PICTURES.name)
         config = describe(classifier, called)
-        config["sha256"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in LOADERS}
+        config["sha256"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in HASHED}
         counts = {path.stem: len(read_images(images, path.stem)) for path in sorted(images.glob("*.npy"), reverse=True)}
         about = About(asdict(read_meta(images)), counts, shareable(params, model), scores, labelled, len(sample))
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

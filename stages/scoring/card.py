@@ -14,28 +14,17 @@ SCORES = (
     ("confident", "surer than 99 %, %", 100, 1),
 )
 
-PREPARE = '''\
+PREPARE = """\
 import json
 
 import numpy as np
-from PIL import Image, ImageOps
+from pictures import read
 
 with open("config.json", encoding="utf-8") as file:
     config = json.load(file)
-
-
-def pixels(path: str) -> np.ndarray:
-    """A picture as the model takes it: upright, the square in its middle, at the model's size and channels."""
-    size, channels = config["input"]["size"], config["input"]["channels"]
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
-
-
-images = np.stack([pixels("picture.png")])  # uint8 (B, H, W, C)
-'''
+size, channels = config["input"]["size"], config["input"]["channels"]
+images = np.stack([read("picture.png", size, channels)])  # uint8 (B, H, W, C)
+"""
 ONNX = """\
 import onnxruntime
 
@@ -76,8 +65,9 @@ def card(config: dict, about: About) -> str:
         "| file | |\n|---|---|\n"
         "| `model.onnx` | for ONNX Runtime and others that read ONNX |\n"
         "| `model.pt2` | for `torch.export.load`; needs torch, and none of the code that made it |\n"
-        "| `config.json` | sizes, channels, normalisation, names of the clusters, SHA-256 of both files |",
-        f"Both take `images`, uint8 (B, {input['size']}, {input['size']}, {input['channels']}), any number B of "
+        "| `pictures.py` | reads picture files as the models take them |\n"
+        "| `config.json` | sizes, channels, normalisation, names of the clusters, SHA-256 of the files above |",
+        f"Both models take `images`, uint8 (B, {input['size']}, {input['size']}, {input['channels']}), any number B of "
         f"{'grey' if input['channels'] == 1 else 'RGB'} images with values from 0 to 255, and give `probabilities`, "
         f"float32 (B, {config['clusters']}). Normalisation is inside. On {about.checked:,} test images both gave what "
         "the trained network gives, to within 0.0001.",
@@ -85,8 +75,9 @@ def card(config: dict, about: About) -> str:
         f"{data['channels']} channel{'s' if data['channels'] > 1 else ''}.",
         f"## Clusters\n\n{_clusters(config['names'])}",
         f"## Scores\n\n{_scores(about)}",
-        "## Use\n\nPictures have to be cut as those were that it learnt from: the square in their middle, brought to "
-        f"{input['size']} pixels; transparent ones laid on white before.\n\n```python\n{PREPARE}```\n\n"
+        "## Use\n\nPictures have to be read as those were that it learnt from: upright, on white where transparent, "
+        f"the square in their middle brought to {input['size']} pixels. `read` does that; run in this folder, with "
+        f"`pip install numpy 'pillow>=11.3'`:\n\n```python\n{PREPARE}```\n\n"
         f"Then with ONNX Runtime (`pip install onnxruntime`):\n\n```python\n{ONNX}```\n\n"
         f"or with torch (`pip install torch`):\n\n```python\n{TORCH}```\n\n"
         f"and in either case:\n\n```python\n{ANSWER}```",
@@ -98,9 +89,10 @@ def card(config: dict, about: About) -> str:
         "- It knows images such as those above; others (another camera, background or cut) may be sorted worse, and "
         "nothing here says how much.\n"
         "- `model.onnx` holds no code. Nor does `model.pt2`, which has tensors and names of operations; but a file "
-        "that only pretends to be it could, when torch loads it: compare its SHA-256 with config.json.\n"
+        "that only pretends to be it could, when torch loads it: compare its SHA-256 with config.json. `pictures.py` "
+        "is code, short enough to read.\n"
         "- The licence of this model is for its maker to choose, as far as those of the images, and of weights that "
-        "it started from, allow; none is given by this file.",
+        "it started from, allow; none is given by this file. `pictures.py` has its own, MIT.",
         f"## Parameters\n\n```yaml\n{yaml.safe_dump(about.params, sort_keys=False, allow_unicode=True)}```",
     ]
     return "\n\n".join(parts) + "\n"
