@@ -19,9 +19,11 @@ FILE = "duplicates.csv"  # in the folder of the images
 NEAR = 0.05  # how far near duplicates may differ: root mean square over pixels, as a share of the image's contrast
 SIDE = 8  # blocks along a side of the small grey picture by which candidates are found
 WAVES = [(i, j) for i in range(SIDE) for j in range(SIDE) if i + j < 7]  # of that picture, what the tree holds
+THINNED = (2**12, 2**6, 1)  # company is sought among every so many: in a large pile few are enough to meet one
+QUERIES = 2**14  # images whose company is sought at once
 NUMBERS = 64  # of a sketch
-WIDER = 1.5  # than NEAR one looks among sketches: of pairs that differ by just NEAR, one in ten million is overlooked
-TOGETHER = 2**9  # images asked for company at once
+WIDER = 1.5  # than NEAR one looks among sketches: of pairs that differ by just NEAR, one in twenty million is lost
+TOGETHER = 2**8  # images asked for company among sketches at once
 TRIES = 2**8  # images that one is compared with in vain; then it counts as different from all
 
 
@@ -114,7 +116,15 @@ def _accompanied(images: Concatenated, rows: np.ndarray) -> np.ndarray:
         contrast[start : start + len(chunk)] = _contrast(chunk)
     # Contrasts of what is near differ by NEAR at most; the rest of the tenth more is for rounding.
     limit = 1.1 * NEAR * SIDE * contrast
-    return np.flatnonzero(cKDTree(waves).query_ball_point(waves, limit, return_length=True, workers=-1) > 1)
+    company = np.zeros(len(rows), bool)
+    for share in THINNED:
+        tree = cKDTree(waves[::share])
+        alone = np.flatnonzero(~company)
+        for start in range(0, len(alone), QUERIES):
+            asked = alone[start : start + QUERIES]
+            found = tree.query_ball_point(waves[asked], limit[asked], return_length=True, workers=-1)
+            company[asked] = found > (asked % share == 0)  # itself
+    return np.flatnonzero(company)
 
 
 def _sketches(images: Concatenated, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,9 +135,8 @@ def _sketches(images: Concatenated, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     sketches, contrast = np.empty((len(rows), NUMBERS)), np.empty(len(rows), np.float32)
     pixels = images.shape[1] * images.shape[2]
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (pixels, NUMBERS)) / np.sqrt(
-        np.float32(pixels * NUMBERS)
-    )
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (pixels, NUMBERS))
+    signs /= np.sqrt(pixels * NUMBERS)
     for start, chunk in _chunks(images, rows):
         sketches[start : start + len(chunk)] = _grey(chunk).reshape(len(chunk), pixels) @ signs
         contrast[start : start + len(chunk)] = _contrast(chunk)
