@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from project import head
@@ -95,3 +96,19 @@ def test_the_committed_table_is_one_of_this_form():
             expected = made.ours / made.usual
         assert made.ratio == pytest.approx(expected, rel=0.35), "a median of ratios lies near the ratio of medians"
         assert made.holds or made.note, f"{made.row} misses its figure: the note has to say why"
+
+
+def test_all_copies_of_the_committed_piles_were_found():
+    table = pd.read_csv(ROOT / "reports/duplicates.csv")
+    piles = table[table.kind != "still"]
+    assert (piles.found == piles.copies * piles.piles).all()
+    assert (piles.groups == piles.piles).all()
+    assert {12, 40, 1000} <= set(piles.copies)
+
+
+def test_the_page_on_copies_shows_the_committed_table():
+    page = (ROOT / "docs/neighbours-of-copies.md").read_text()
+    for _, rows in pd.read_csv(ROOT / "reports/copies.csv").groupby("set"):
+        assert rows.neighbours.tolist() == ["all", "different", "rule"]
+        same, accuracy = (" / ".join(f"{value:.2f}" for value in rows[key]) for key in ("same_class", "accuracy"))
+        assert any(f"| {same}" in line and f"| {accuracy} |" in line for line in page.splitlines())
