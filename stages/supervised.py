@@ -75,7 +75,7 @@ def supervised(images: Path, labels: Path, out: Path, params: Params, checkpoint
         )
     p, meta = params.pretext, read_meta(images)
     torch.manual_seed(params.seed)
-    backbone = build_backbone(p.backbone, meta.channels)
+    backbone = build_backbone(p.backbone, meta.channels, meta.size)
     network = synchronise_batchnorm(nn.Sequential(backbone, nn.Linear(backbone.dim, len(classes))).to(device())).train()
     compile_if_asked(backbone)
     train = Images(read_images(images, "train"), device())

@@ -21,7 +21,7 @@ def encoder(channels=1, backbone="small"):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 28, 33])
 def test_backbones_take_any_side_and_channels(name, channels, side):
-    backbone = build_backbone(name, channels)
+    backbone = build_backbone(name, channels, side)
     features = backbone(torch.randn(2, channels, side, side))
     assert features.shape == (2, backbone.dim)
     features.sum().backward()
@@ -29,7 +29,7 @@ def test_backbones_take_any_side_and_channels(name, channels, side):
 
 
 def test_convolutions_start_from_kaiming_normal_fan_out():
-    backbone = build_backbone("resnet18-cifar", 3)
+    backbone = build_backbone("resnet18-cifar", 3, 32)
     weight = backbone.body.layer3[0].conv2.weight
     assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
 

@@ -24,7 +24,7 @@ from stages.training.devices import precision
 
 def body(name, channels=3):
     torch.manual_seed(1)
-    return build_backbone(name, channels)
+    return build_backbone(name, channels, 32)
 
 
 def test_mocos_published_form_is_read_into_resnet50(tmp_path):
@@ -55,7 +55,7 @@ def test_plain_files_are_read_with_or_without_a_wrappers_prefix(tmp_path, prefix
     path = tmp_path / f"weights.{form}"
     save_file(state, path) if form == "safetensors" else torch.save(state, path)
     torch.manual_seed(2)
-    backbone = build_backbone("resnet18", 3)
+    backbone = build_backbone("resnet18", 3, 32)
     load_weights("resnet18", backbone, str(path))
     assert all(torch.equal(value, backbone.body.state_dict()[key]) for key, value in source.body.state_dict().items())
 
@@ -101,7 +101,7 @@ def test_other_wrong_sources_are_told(tmp_path):
     with pytest.raises(UserError, match="nobody published weights for"):
         load_weights("small", body("small"), "download")
     with pytest.raises(UserError, match=r"timm:resnet18z: timm knows no such network; close: .*resnet18"):
-        build_backbone("timm:resnet18z", 3)
+        build_backbone("timm:resnet18z", 3, 32)
 
 
 def test_a_file_that_holds_code_is_not_run(tmp_path):

@@ -1,6 +1,7 @@
 """Backbones by name: images (B, C, H, W) in, one feature vector (B, dim) each out.
 
-To add one, write a function from the number of channels to a `Backbone`, and register it.
+To add one, write a function from the number of channels to a module, and register it. How long its vectors are is
+measured.
 """
 
 import difflib
@@ -17,7 +18,7 @@ from stages.errors import UserError
 
 
 class Backbone(nn.Module):
-    """A network that ends in one feature vector per image, of length `dim`.
+    """A network that ends in one feature vector per image, of length `dim` (0: not measured yet).
 
     Grey images that meet a network for three channels fill all three: so it is with networks that were trained on
     photographs.
@@ -26,11 +27,11 @@ class Backbone(nn.Module):
     # How the convolutions of every device here are fastest.
     memory_format = torch.channels_last
 
-    def __init__(self, body: nn.Module, dim: int, channels: int):
+    def __init__(self, body: nn.Module, channels: int, dim: int = 0):
         super().__init__()
         self.body = body
-        self.dim = dim
         self.channels = channels
+        self.dim = dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float (B, C, H, W) → features (B, dim)."""
@@ -43,7 +44,7 @@ class Absent(Backbone):
     """In the place of a network that made embeddings elsewhere: it has a length, and nothing to run images through."""
 
     def __init__(self, dim: int):
-        super().__init__(nn.Identity(), dim, 0)
+        super().__init__(nn.Identity(), 0, dim)
 
 
 def convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -68,14 +69,14 @@ class Residual(nn.Module):
         return torch.relu_(self.body(images) + self.shortcut(images))
 
 
-def residual(channels: int, stem: int, widths: list[int]) -> Backbone:
+def residual(channels: int, stem: int, widths: list[int]) -> nn.Module:
     """A 3 × 3 convolution of stride `stem` and the first width, then one residual block of stride 2 for each other."""
     layers: list[nn.Module] = [convolution(channels, widths[0], 3, stem), nn.ReLU(inplace=True)]
     layers += [Residual(narrow, wide, stride=2) for narrow, wide in pairwise(widths)]
-    return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1], channels)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def tiny(channels: int) -> Backbone:
+def tiny(channels: int) -> nn.Module:
     """A residual network for two CPU cores and images of 28 × 28 or more; 64 features.
 
     0.9 million multiplications for a 28 × 28 image, 58 thousand weights.
@@ -83,12 +84,12 @@ def tiny(channels: int) -> Backbone:
     return residual(channels, stem=4, widths=[32, 64])
 
 
-def small(channels: int) -> Backbone:
+def small(channels: int) -> nn.Module:
     """The same for images down to 8 × 8: 128 features, 6.5 million multiplications, 0.29 million weights."""
     return residual(channels, stem=2, widths=[32, 64, 128])
 
 
-def resnet(depth: int, stem: str, channels: int) -> Backbone:
+def resnet(depth: int, stem: str, channels: int) -> nn.Module:
     """ResNet-18, -34 or -50 (He et al. 2016) as torchvision has it, but for its stem.
 
     Stem `imagenet`: 7 × 7 of stride 2, max-pooling; `cifar`, for 32 × 32: 3 × 3 of stride 1, none; `stl`, for 96 × 96:
@@ -103,12 +104,11 @@ def resnet(depth: int, stem: str, channels: int) -> Backbone:
     else:
         network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
         network.maxpool = nn.MaxPool2d(2) if stem == "stl" else nn.Identity()
-    dim = network.fc.in_features
     network.fc = nn.Identity()
-    return Backbone(network, dim, channels)
+    return network
 
 
-BACKBONES: dict[str, Callable[[int], Backbone]] = {
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "tiny": tiny,
     "small": small,
     "resnet18-cifar": partial(resnet, 18, "cifar"),
@@ -121,8 +121,8 @@ TIMM = "timm:"
 ABSENT = "absent:"  # and a length
 
 
-def timm_backbone(name: str, channels: int) -> Backbone:
-    """Any network of the library timm, without its classifier. UserError if it knows none of that name."""
+def timm_network(name: str, channels: int) -> nn.Module:
+    """Any network of the library timm, without its classifier. UserError if it has none that can be had so."""
     import timm  # like torchvision's
 
     if not timm.is_model(name):
@@ -132,11 +132,42 @@ def timm_backbone(name: str, channels: int) -> Backbone:
     # size and know no such option.
     for any_size in ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {}):
         try:
-            network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **any_size)
-        except TypeError:
-            continue
-        return Backbone(network, network.num_features, channels)
-    raise UserError(f"pretext.backbone = {TIMM}{name}: timm cannot build it without its classifier; take another one")
+            return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **any_size)
+        except Exception as error:  # each network has its own for an option that it lacks
+            reason = _in_one_line(error)
+    raise UserError(
+        f"pretext.backbone = {TIMM}{name}: timm cannot build it for {channels} channels and without its classifier "
+        f"({reason}); name another network"
+    )
+
+
+def measure(backbone: nn.Module, name: str, size: int) -> int:
+    """Length of the vectors that come out for images of `size` pixels: what a network says of itself may be wrong.
+
+    Neither its weights nor the state of torch's random numbers change. UserError if it cannot take such images, or does
+    not give one vector for each.
+    """
+    backbone.eval()  # BatchNorm would count these images
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            features = backbone(torch.zeros(2, backbone.channels, size, size))
+    except Exception as error:  # networks raise nearly anything
+        problem = f"it cannot take images of {size} × {size} pixels ({_in_one_line(error)})"
+    else:
+        if isinstance(features, Tensor) and features.ndim == 2 and len(features) == 2:
+            backbone.train()
+            return features.shape[1]
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        problem = f"from images of {size} × {size} pixels it does not make a vector (B, D), but {shape}"
+    made_for = getattr(backbone.body, "pretrained_cfg", {}).get("input_size")
+    hint = f" (it was made for {made_for[-1]})" if made_for else ""
+    raise UserError(
+        f"pretext.backbone = {name}: {problem}; set a larger data.image_size{hint}, or name another network"
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:150] or type(error).__name__
 
 
 def _known(name: str) -> str:
@@ -148,18 +179,21 @@ def _known(name: str) -> str:
 Name = Annotated[str, AfterValidator(_known)]  # as params.yaml may say it
 
 
-def build_backbone(name: str, channels: int) -> Backbone:
+def build_backbone(name: str, channels: int, size: int, dim: int | None = None) -> Backbone:
     """The backbone of that name with fresh weights: convolutions from Kaiming normal, fan-out; timm's as timm has them.
 
-    KeyError if there is none.
+    It is for images of `size` pixels, and a few blank ones tell how long its vectors are, unless `dim` does. KeyError
+    if there is none of that name; UserError if it cannot be built, or not for such images.
     """
     if name.startswith(ABSENT):
         return Absent(int(name.removeprefix(ABSENT)))
     if name.startswith(TIMM):
-        backbone = timm_backbone(name.removeprefix(TIMM), channels)
-        return backbone.to(memory_format=backbone.memory_format)
-    backbone = BACKBONES[name](channels)
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return backbone.to(memory_format=backbone.memory_format)
+        body = timm_network(name.removeprefix(TIMM), channels)
+    else:
+        body = BACKBONES[name](channels)
+        for module in body.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    backbone = Backbone(body, channels).to(memory_format=Backbone.memory_format)
+    backbone.dim = dim or measure(backbone, name, size)
+    return backbone

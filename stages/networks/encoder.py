@@ -39,22 +39,31 @@ def projection_head(kind: Head, dim: int, out: int) -> nn.Module:
 class Encoder(nn.Module):
     """Backbone and projection head. `config` is all it takes to build it again.
 
-    `channels` are those that the backbone takes, where they are not the images': see `backbones.Backbone`.
+    `channels` are those that the backbone takes, where they are not the images': see `backbones.Backbone`. `features`
+    is the length of its vectors, where that is known and need not be measured. UserError if the backbone cannot take
+    such images.
     """
 
     def __init__(
-        self, backbone: str, projection_dim: int, input: Input, head: Head = "mlp", channels: int | None = None
+        self,
+        backbone: str,
+        projection_dim: int,
+        input: Input,
+        head: Head = "mlp",
+        channels: int | None = None,
+        features: int | None = None,
     ):
         super().__init__()
+        self.backbone = build_backbone(backbone, channels or input.channels, input.size, features)
         self.config = {
             "backbone": backbone,
             "projection_dim": projection_dim,
             "input": input._asdict(),
             "head": head,
             "channels": channels,
+            "features": self.backbone.dim,
         }
         self.input = input
-        self.backbone = build_backbone(backbone, channels or input.channels)
         self.projection = None if head == "none" else projection_head(head, self.backbone.dim, projection_dim)
 
     @classmethod
