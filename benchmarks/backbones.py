@@ -7,20 +7,20 @@ reports/backbones.csv.
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock, conv1x1
 
 from stages.images.loading import Images
-from stages.images.store import read_images, read_labels, read_meta
+from stages.images.store import Meta, read_images, read_labels, read_meta
 from stages.images.views import PlainView, SimCLRViews
-from stages.networks.backbones import BACKBONES, Backbone, build_backbone
+from stages.networks.backbones import BACKBONES, Residual, residual
 from stages.networks.contrastive import nt_xent
-from stages.networks.encoder import ProjectionHead
+from stages.networks.encoder import Encoder, Input
 from stages.params import read
 from stages.pretext import Params
 from stages.scoring.neighbors import purity
@@ -28,42 +28,31 @@ from stages.training.devices import device, mixed_precision
 from stages.training.loop import Plan, batches, learning_rate, set_lr
 
 
-def residual(widths: list[int], blocks: list[int], stride: int):
-    """A residual network like `small`: a 3 × 3 stem of that stride, then so many basic blocks of each width."""
-
-    def build(channels: int) -> Backbone:
-        width = widths[0]
-        layers = [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        for level, (wider, count) in enumerate(zip(widths, blocks, strict=True)):
-            for number in range(count):
-                step = 2 if level and not number else 1
-                change = step > 1 or width != wider
-                shortcut = nn.Sequential(conv1x1(width, wider, step), nn.BatchNorm2d(wider)) if change else None
-                layers.append(BasicBlock(width, wider, step, shortcut))
-                width = wider
-        return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), dim=width)
-
-    return build
+def a_block_more(channels: int) -> nn.Sequential:
+    """`small` with a block of its first width between the stem and the other blocks."""
+    network = BACKBONES["small"](channels)
+    network.insert(2, Residual(32, 32, stride=1))
+    return network
 
 
 CANDIDATES = {
     "tiny: 32-64, stem stride 4": BACKBONES["tiny"],
     "small: 32-64-128, stem stride 2": BACKBONES["small"],
-    "half as wide: 16-32-64, stem stride 2": residual([16, 32, 64], [0, 1, 1], 2),
-    "a block more: 32-64-128, stem stride 2": residual([32, 64, 128], [1, 1, 1], 2),
-    "twice as wide: 64-128-256, stem stride 2": residual([64, 128, 256], [0, 1, 1], 2),
-    "finer: 16-32-64-128, stem stride 1": residual([16, 32, 64, 128], [0, 1, 1, 1], 1),
+    "half as wide: 16-32-64, stem stride 2": partial(residual, stem=2, widths=[16, 32, 64]),
+    "a block more: 32-64-128, stem stride 2": a_block_more,
+    "twice as wide: 64-128-256, stem stride 2": partial(residual, stem=2, widths=[64, 128, 256]),
+    "finer: 16-32-64-128, stem stride 1": partial(residual, stem=1, widths=[16, 32, 64, 128]),
     "ResNet-18, CIFAR stem": BACKBONES["resnet18-cifar"],
 }
 
 
-def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, params: Params, meta) -> dict:
+def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, params: Params, meta: Meta) -> dict:
     """Train one candidate for so many seconds; images per second and purity at 1, 5 and 20 of its backbone features."""
     p = params.pretext
     torch.manual_seed(params.seed)
     BACKBONES["candidate"] = CANDIDATES[name]
-    backbone = build_backbone("candidate", meta.channels)
-    encoder = nn.Sequential(backbone, ProjectionHead(backbone.dim, p.projection_dim)).to(device()).train()
+    encoder = Encoder("candidate", p.projection_dim, Input(meta.size, meta.channels, meta.mean, meta.std))
+    encoder.to(device()).train()
     optimizer = torch.optim.SGD(encoder.parameters(), lr=p.lr, momentum=p.momentum, weight_decay=p.weight_decay)
     views = SimCLRViews(params.views, meta.mean, meta.std)
     plan = Plan(epochs=1, batch_size=p.batch_size, lr=p.lr, warmup_epochs=0.06)
@@ -87,13 +76,12 @@ def measure(name: str, seconds: float, images: np.ndarray, labels: np.ndarray, p
     # Only a sample is embedded, as the largest candidate takes minutes for all.
     sample = np.sort(np.random.default_rng(params.seed).permutation(len(images))[:10_000])
     plain, vectors = PlainView(meta.mean, meta.std), []
-    backbone.eval()
+    encoder.eval()
     with torch.inference_mode(), mixed_precision():
         for part in np.array_split(sample, 40):
-            features = backbone(plain(rows(part)))
-            vectors.append(nn.functional.normalize(features.float()).cpu().numpy())
+            vectors.append(encoder.embed(plain(rows(part)), "backbone").cpu().numpy())
     found = purity(np.concatenate(vectors), labels[sample], np.arange(len(sample)), (1, 5, 20))
-    weights = sum(parameter.numel() for parameter in backbone.parameters())
+    weights = sum(parameter.numel() for parameter in encoder.backbone.parameters())
     scores = {f"purity_{k}": round(value, 4) for k, value in found.items()}
     return {
         "backbone": name,

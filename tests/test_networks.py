@@ -5,6 +5,7 @@ import torch
 
 from stages.errors import UserError
 from stages.images.loading import Rows
+from stages.networks import backbones
 from stages.networks.backbones import BACKBONES, build_backbone
 from stages.networks.classifier import Classifier, ClusterHeads
 from stages.networks.encoder import Encoder, Input
@@ -32,6 +33,75 @@ def test_convolutions_start_from_kaiming_normal_fan_out():
     backbone = build_backbone("resnet18-cifar", 3, 32)
     weight = backbone.body.layer3[0].conv2.weight
     assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "resnet18-cifar", "resnet18-stl", "resnet18"])
+def test_the_smallest_images_are_taken_or_refused_in_one_line(name):
+    for side in (1, 2, 3, 7):
+        if (name, side) == ("resnet18-stl", 1):  # its pooling halves the images
+            with pytest.raises(UserError, match=r"resnet18-stl: it cannot .* 1 × 1 pixels .*a larger data\.image_size"):
+                build_backbone(name, 3, side)
+        else:
+            backbone = build_backbone(name, 3, side)
+            assert backbone(torch.randn(2, 3, side, side)).shape == (2, backbone.dim)  # as it trains
+
+
+# In the comments what timm's num_features says, where it is not what comes out.
+FAMILIES = {
+    "mobilenetv3_small_050": 1024,  # 288
+    "lcnet_050": 1280,  # 256
+    "repghostnet_050": 1280,  # 480
+    "mobilenetv4_conv_small": 1280,  # 960
+    "test_convnext": 64,
+    "test_resnet": 96,
+    "test_vit": 64,
+    "regnetx_002": 368,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_of_timm_is_measured_and_nothing_of_it_changes(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(f"timm:{name}", 1, 64)
+    drawn = torch.rand(1)
+    assert backbone.dim == FAMILIES[name]
+    assert all(module.training for module in backbone.modules())
+    torch.manual_seed(0)
+    untouched = build_backbone(f"timm:{name}", 1, 64, dim=FAMILIES[name])
+    assert drawn == torch.rand(1)
+    state = untouched.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+    assert backbone.eval()(torch.randn(3, 1, 64, 64)).shape == (3, FAMILIES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "message"),
+    [
+        ("test_maxvit", 3, 64, r"cannot take images of 64 × 64 .*data\.image_size to 160"),
+        ("inception_v3", 3, 32, r"cannot take images of 32 × 32 .*data\.image_size to 299"),
+    ],
+)
+def test_a_network_of_timm_that_does_not_fit_is_told_in_one_line(name, channels, size, message):
+    with pytest.raises(UserError, match=rf"pretext\.backbone = timm:{name}: .*{message}.* another network") as error:
+        build_backbone(f"timm:{name}", channels, size)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "classifier"])
+def test_a_saved_model_is_not_measured_again(tmp_path, monkeypatch, kind):
+    model = encoder() if kind == "encoder" else Classifier(encoder(), "backbone", 2, 5)
+    save_model(tmp_path / "model.pt", model)
+    monkeypatch.setattr(backbones, "measure", None)
+    back = load_model(tmp_path / "model.pt", type(model))
+    assert (back if kind == "encoder" else back.encoder).dim("backbone") == 128
+
+
+def test_a_model_that_was_saved_without_the_length_is_measured(tmp_path):
+    save_model(tmp_path / "model.pt", encoder())
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+    del content["config"]["features"]
+    torch.save(content, tmp_path / "model.pt")
+    assert load_model(tmp_path / "model.pt", Encoder).dim("backbone") == 128
 
 
 def test_embeddings_are_unit_vectors_of_the_asked_layer():

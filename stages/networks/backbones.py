@@ -69,14 +69,14 @@ class Residual(nn.Module):
         return torch.relu_(self.body(images) + self.shortcut(images))
 
 
-def residual(channels: int, stem: int, widths: list[int]) -> nn.Module:
+def residual(channels: int, stem: int, widths: list[int]) -> nn.Sequential:
     """A 3 × 3 convolution of stride `stem` and the first width, then one residual block of stride 2 for each other."""
     layers: list[nn.Module] = [convolution(channels, widths[0], 3, stem), nn.ReLU(inplace=True)]
     layers += [Residual(narrow, wide, stride=2) for narrow, wide in pairwise(widths)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def tiny(channels: int) -> nn.Module:
+def tiny(channels: int) -> nn.Sequential:
     """A residual network for two CPU cores and images of 28 × 28 or more; 64 features.
 
     0.9 million multiplications for a 28 × 28 image, 58 thousand weights.
@@ -84,7 +84,7 @@ def tiny(channels: int) -> nn.Module:
     return residual(channels, stem=4, widths=[32, 64])
 
 
-def small(channels: int) -> nn.Module:
+def small(channels: int) -> nn.Sequential:
     """The same for images down to 8 × 8: 128 features, 6.5 million multiplications, 0.29 million weights."""
     return residual(channels, stem=2, widths=[32, 64, 128])
 
@@ -152,18 +152,16 @@ def measure(backbone: nn.Module, name: str, size: int) -> int:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             features = backbone(torch.zeros(2, backbone.channels, size, size))
     except Exception as error:  # networks raise nearly anything
-        problem = f"it cannot take images of {size} × {size} pixels ({_in_one_line(error)})"
+        made_for = getattr(backbone.body, "pretrained_cfg", {}).get("input_size")
+        larger = f"data.image_size to {made_for[-1]}, which it was made for" if made_for else "a larger data.image_size"
+        problem = f"it cannot take images of {size} × {size} pixels ({_in_one_line(error)}); set {larger}, or"
     else:
         if isinstance(features, Tensor) and features.ndim == 2 and len(features) == 2:
             backbone.train()
             return features.shape[1]
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        problem = f"from images of {size} × {size} pixels it does not make a vector (B, D), but {shape}"
-    made_for = getattr(backbone.body, "pretrained_cfg", {}).get("input_size")
-    hint = f" (it was made for {made_for[-1]})" if made_for else ""
-    raise UserError(
-        f"pretext.backbone = {name}: {problem}; set a larger data.image_size{hint}, or name another network"
-    )
+        problem = f"of 2 images of {size} × {size} pixels it makes {shape}, expected vectors (2, D);"
+    raise UserError(f"pretext.backbone = {name}: {problem} name another network")
 
 
 def _in_one_line(error: Exception) -> str:
