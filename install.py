@@ -4,6 +4,7 @@ It says what that is and how large, and nobody waits for minutes without a word.
 plain that an older Python can still read it and say that it is too old.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -98,7 +99,9 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("requirements", choices=sorted(ABOUT), help="the file that says what to install")
     try:
-        main(sys.argv[1])
+        main(parser.parse_args().requirements)
     except KeyboardInterrupt:
         sys.exit("\nBroken off; the same command goes on")

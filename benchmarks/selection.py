@@ -3,9 +3,9 @@
 Prints seconds for ten heads on 60,000 images and the memory they took beyond the inputs, as JSON.
 """
 
+import argparse
 import json
 import resource
-import sys
 import time
 
 import numpy as np
@@ -24,12 +24,15 @@ def dense(p: torch.Tensor, neighbors: torch.Tensor, entropy_weight: float) -> fl
 
 def main() -> None:
     """Measure one way."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.selection", description=__doc__.splitlines()[0])
+    parser.add_argument("way", choices=["usual", "ours"])
+    way = parser.parse_args().way
     random = np.random.default_rng(0)
     p = torch.from_numpy(random.dirichlet([0.1] * CLUSTERS, (IMAGES)).astype(np.float32))
     neighbors = random.integers(0, IMAGES, (IMAGES, NEIGHBORS)).astype(np.int32)
     wide = torch.from_numpy(neighbors.astype(np.int64))
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    if sys.argv[1] == "usual":
+    if way == "usual":
         dense(p, wide, 5.0)  # ten heads would take ten times as long and no more memory
         seconds = HEADS * (time.perf_counter() - start)
     else:

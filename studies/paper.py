@@ -5,6 +5,7 @@ run (reports/runs/<dataset>.json), else, for the dataset of params.yaml, reports
 reports/baselines/ or from the run. What nobody has run is called so.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -180,6 +181,7 @@ def page(reports: Path = Path("reports"), params: Path = Path("params.yaml")) ->
 
 def main() -> None:
     """Write the page."""
+    argparse.ArgumentParser(prog="python -m studies.paper", description=__doc__.splitlines()[0]).parse_args()
     Path("reports", PAGE).write_text(page(), encoding="utf-8")
     print(f"see reports/{PAGE}")
 

@@ -39,7 +39,7 @@ def test_convolutions_start_from_kaiming_normal_fan_out():
 def test_the_smallest_images_are_taken_or_refused_in_one_line(name):
     for side in (1, 2, 3, 7):
         if (name, side) == ("resnet18-stl", 1):  # its pooling halves the images
-            with pytest.raises(UserError, match=r"resnet18-stl: it cannot .* 1 × 1 pixels .*a larger data\.image_size"):
+            with pytest.raises(UserError, match=r"resnet18-stl: it cannot .* 1 × 1 × 3 .*a larger data\.image_size"):
                 build_backbone(name, 3, side)
         else:
             backbone = build_backbone(name, 3, side)
@@ -77,13 +77,16 @@ def test_a_network_of_timm_is_measured_and_nothing_of_it_changes(name):
 @pytest.mark.parametrize(
     ("name", "channels", "size", "message"),
     [
-        ("test_maxvit", 3, 64, r"cannot take images of 64 × 64 .*data\.image_size to 160"),
-        ("inception_v3", 3, 32, r"cannot take images of 32 × 32 .*data\.image_size to 299"),
+        ("timm:test_maxvit", 3, 64, "cannot take images of 64 × 64 × 3 .*set data.image_size to 160, .* or"),
+        ("timm:inception_v3", 3, 32, "cannot take images of 32 × 32 × 3 .*set data.image_size to 299, .* or"),
+        ("timm:resnet18.none", 1, 64, "timm cannot build it with in_chans=1 and without its classifier .*;"),
+        ("maps", 3, 64, r"of 2 images of 64 × 64 × 3 it makes \(2, 8, 64, 64\), expected vectors \(2, D\);"),
     ],
 )
-def test_a_network_of_timm_that_does_not_fit_is_told_in_one_line(name, channels, size, message):
-    with pytest.raises(UserError, match=rf"pretext\.backbone = timm:{name}: .*{message}.* another network") as error:
-        build_backbone(f"timm:{name}", channels, size)
+def test_a_network_that_does_not_fit_is_told_in_one_line(name, channels, size, message, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "maps", lambda channels: torch.nn.Conv2d(channels, 8, 1))
+    with pytest.raises(UserError, match=f"^pretext.backbone = {name}: .*{message}.* name another network$") as error:
+        build_backbone(name, channels, size)
     assert "\n" not in str(error.value)
 
 

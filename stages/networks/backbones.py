@@ -136,7 +136,7 @@ def timm_network(name: str, channels: int) -> nn.Module:
         except Exception as error:  # each network has its own for an option that it lacks
             reason = _in_one_line(error)
     raise UserError(
-        f"pretext.backbone = {TIMM}{name}: timm cannot build it for {channels} channels and without its classifier "
+        f"pretext.backbone = {TIMM}{name}: timm cannot build it with in_chans={channels} and without its classifier "
         f"({reason}); name another network"
     )
 
@@ -147,20 +147,22 @@ def measure(backbone: nn.Module, name: str, size: int) -> int:
     Neither its weights nor the state of torch's random numbers change. UserError if it cannot take such images, or does
     not give one vector for each.
     """
+    images = torch.zeros(2, backbone.channels, size, size)
+    shape = f"{size} × {size} × {backbone.channels}"
     backbone.eval()  # BatchNorm would count these images
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            features = backbone(torch.zeros(2, backbone.channels, size, size))
+            features = backbone(images)
     except Exception as error:  # networks raise nearly anything
         made_for = getattr(backbone.body, "pretrained_cfg", {}).get("input_size")
         larger = f"data.image_size to {made_for[-1]}, which it was made for" if made_for else "a larger data.image_size"
-        problem = f"it cannot take images of {size} × {size} pixels ({_in_one_line(error)}); set {larger}, or"
+        problem = f"it cannot take images of {shape} ({_in_one_line(error)}); set {larger}, or"
     else:
         if isinstance(features, Tensor) and features.ndim == 2 and len(features) == 2:
             backbone.train()
             return features.shape[1]
-        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        problem = f"of 2 images of {size} × {size} pixels it makes {shape}, expected vectors (2, D);"
+        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        problem = f"of 2 images of {shape} it makes {found}, expected vectors (2, D);"
     raise UserError(f"pretext.backbone = {name}: {problem} name another network")
 
 
