@@ -3,18 +3,17 @@
 import json
 import sys
 
+import pytest
 from project import ROOT, run
 
 # A process for each file, as what another one imported or set may hide what it lacks. All are forked from one that
 # holds the libraries: else each would load them for seconds.
 EACH = """\
 import json, os, runpy, sys, traceback
-import matplotlib.pyplot, pandas, pydantic, scipy.stats, sklearn.cluster, torch, torchvision, yaml
+import faiss, matplotlib.pyplot, pandas, pydantic, scipy.stats, sklearn.cluster, torch, torchvision, yaml
 
-what, *paths = sys.argv[1:]
-sys.path.insert(0, "")
-found = {}
-for path in paths:
+found, asked = [], json.loads(sys.argv[1])
+for what, path in asked:
     name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     read, write = os.pipe()
     child = os.fork()
@@ -35,37 +34,36 @@ for path in paths:
     os.close(write)
     with open(read, errors="replace") as pipe:
         said = pipe.read()
-    found[path] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+    found.append((what, path, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said))
 print(json.dumps(found))
 """
 
 
-def tracked() -> list[str]:
-    """The modules of the repository, without its tests."""
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict[str, tuple[int, str]]]:
+    """Exit code and output of every module but the tests', imported, and of every command, asked for help."""
     paths = run("git", "ls-files", "*.py", cwd=ROOT).stdout.split()
-    return [path for path in paths if not path.startswith("tests/")]
+    modules = [path for path in paths if not path.startswith("tests/")]
+    started = 'if __name__ == "__main__":'
+    commands = [path for path in modules if path.endswith("/__main__.py") or started in (ROOT / path).read_text()]
+    asked = [("import", path) for path in modules] + [("help", path) for path in commands]
+    said = {"import": {}, "help": {}}
+    for what, path, *outcome in json.loads(run(sys.executable, "-c", EACH, json.dumps(asked), cwd=ROOT).stdout):
+        said[what][path] = outcome
+    return said
 
 
-def each(what: str, paths: list[str]) -> dict[str, tuple[int, str]]:
-    """Exit code and output of every file, imported or asked for help."""
-    return json.loads(run(sys.executable, "-c", EACH, what, *paths, cwd=ROOT).stdout)
-
-
-def test_every_module_can_be_imported_first():
-    found = each("import", tracked())
-    assert len(found) > 90
-    failed = [f"{path}: {said}" for path, (code, said) in found.items() if code]
+def test_every_module_can_be_imported_first(found):
+    assert {"install.py", "stages/__init__.py", "stages/networks/encoder.py"} <= set(found["import"])
+    failed = [f"{path}: {said}" for path, (code, said) in found["import"].items() if code]
     assert not failed, "\n".join(failed)
 
 
-def test_every_command_says_how_it_is_used():
-    started = 'if __name__ == "__main__":'
-    commands = [path for path in tracked() if path.endswith("/__main__.py") or started in (ROOT / path).read_text()]
-    assert {"install.py", "presets/__main__.py", "stages/scan.py"} <= set(commands)
-    found = each("help", commands)
+def test_every_command_says_how_it_is_used(found):
+    assert {"install.py", "presets/__main__.py", "stages/scan.py"} <= set(found["help"])
     failed = [
         f"{path} ends with {code}: {said}"
-        for path, (code, said) in found.items()
+        for path, (code, said) in found["help"].items()
         if code or not said.startswith("usage: ") or "Traceback" in said
     ]
     assert not failed, "\n".join(failed)
