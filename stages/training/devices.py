@@ -111,5 +111,6 @@ def computed() -> dict[str, str]:
         processor = torch.cuda.get_device_name(device())
     else:
         units = bfloat16_units() if precision() == "bfloat16" else []
-        processor = " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
+        threads = f"{torch.get_num_threads()} threads"  # sums come out a little different with each number of them
+        processor = " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *units, threads])
     return {"device": device().type, "processor": processor, "precision": precision(), "torch": torch.__version__}
