@@ -78,9 +78,9 @@ def fields(schema: type[BaseModel]) -> set[str]:
 
 
 def test_no_parameter_has_a_name_that_dvcs_run_cache_ignores():
-    files = [*sorted((ROOT / "presets").glob("*.yaml")), ROOT / "dvc.yaml", ROOT / "baselines/dvc.yaml"]
-    found = {"params.yaml": keys(PARAMS)} | {str(path): keys(yaml.safe_load(path.read_text())) for path in files}
-    for path in files[-2:]:
+    paths = [*sorted((ROOT / "presets").glob("*.yaml")), ROOT / "dvc.yaml", ROOT / "baselines/dvc.yaml"]
+    found = {"params.yaml": keys(PARAMS)} | {str(path): keys(yaml.safe_load(path.read_text())) for path in paths}
+    for path in paths[-2:]:
         listed = [name for stage in yaml.safe_load(path.read_text())["stages"].values() for name in stage["params"]]
         found[str(path)] |= {part for name in listed for part in name.split(".")}
     modules = [importlib.import_module(f"stages.{path.stem}") for path in sorted((ROOT / "stages").glob("*.py"))]
