@@ -99,7 +99,7 @@ def test_the_committed_table_is_one_of_this_form():
 
 
 def test_all_copies_of_the_committed_piles_were_found():
-    table = pd.read_csv(ROOT / "reports/duplicates.csv")
+    table = pd.read_csv(head() / "reports/duplicates.csv")
     piles = table[table.kind != "still"]
     assert (piles.found == piles.copies * piles.piles).all()
     assert (piles.groups == piles.piles).all()
