@@ -107,8 +107,8 @@ def test_all_copies_of_the_committed_piles_were_found():
 
 
 def test_the_page_on_copies_shows_the_committed_table():
-    page = (ROOT / "docs/neighbours-of-copies.md").read_text()
-    for _, rows in pd.read_csv(ROOT / "reports/copies.csv").groupby("set"):
+    page = (head() / "docs/neighbours-of-copies.md").read_text()
+    for _, rows in pd.read_csv(head() / "reports/copies.csv").groupby("set"):
         assert rows.neighbours.tolist() == ["all", "different", "rule"]
         same, accuracy = (" / ".join(f"{value:.2f}" for value in rows[key]) for key in ("same_class", "accuracy"))
         assert any(f"| {same}" in line and f"| {accuracy} |" in line for line in page.splitlines())
