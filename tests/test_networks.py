@@ -56,6 +56,7 @@ FAMILIES = {
     "test_resnet": 96,
     "test_vit": 64,
     "regnetx_002": 368,
+    "lambda_resnet26t": 2048,  # has convolutions over three dimensions
 }
 
 
@@ -88,6 +89,14 @@ def test_a_network_that_does_not_fit_is_told_in_one_line(name, channels, size, m
     with pytest.raises(UserError, match=f"^pretext.backbone = {name}: .*{message}.* name another network$") as error:
         build_backbone(name, channels, size)
     assert "\n" not in str(error.value)
+
+
+def test_at_the_size_that_a_network_was_made_for_another_size_is_no_way_out(monkeypatch):
+    for_colours = torch.nn.Conv2d(3, 8, 1)
+    for_colours.pretrained_cfg = {"input_size": (3, 64, 64)}
+    monkeypatch.setitem(BACKBONES, "colours", lambda channels: for_colours)
+    with pytest.raises(UserError, match=r"cannot take images of 64 × 64 × 1 \(.*\); name another network$"):
+        build_backbone("colours", 1, 64)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "classifier"])

@@ -60,6 +60,16 @@ def test_plain_files_are_read_with_or_without_a_wrappers_prefix(tmp_path, prefix
     assert all(torch.equal(value, backbone.body.state_dict()[key]) for key, value in source.body.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["legacy_seresnet18", "deit_tiny_distilled_patch16_224", "mobilenetv3_small_050"])
+def test_timms_whole_networks_are_read_whatever_they_call_their_classifiers(tmp_path, name):
+    torch.manual_seed(0)
+    state = timm.create_model(name).state_dict()
+    torch.save(state, tmp_path / "whole.pt")
+    backbone = body(f"timm:{name}")
+    load_weights(f"timm:{name}", backbone, str(tmp_path / "whole.pt"))
+    assert all(torch.equal(value, state[key]) for key, value in backbone.body.state_dict().items())
+
+
 def test_what_does_not_fit_is_named_and_nothing_is_changed(tmp_path):
     path = tmp_path / "weights.pt"
     state = body("resnet18").body.state_dict()

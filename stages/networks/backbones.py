@@ -130,9 +130,10 @@ def timm_network(name: str, channels: int) -> nn.Module:
         raise UserError(f"pretext.backbone = {TIMM}{name}: timm knows no such network; close: {close}")
     # Transformers expect images of the size that they were trained on, unless told otherwise; other networks take any
     # size and know no such option.
-    for any_size in ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {}):
+    for any_size in (["dynamic_img_size", "dynamic_img_pad"], ["dynamic_img_size"], ["dynamic_img_pad"], []):
         try:
-            return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **any_size)
+            options = dict.fromkeys(any_size, True)
+            return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options)
         except Exception as error:  # each network has its own for an option that it lacks
             reason = _in_one_line(error)
     raise UserError(
@@ -154,9 +155,10 @@ def measure(backbone: nn.Module, name: str, size: int) -> int:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             features = backbone(images)
     except Exception as error:  # networks raise nearly anything
-        made_for = getattr(backbone.body, "pretrained_cfg", {}).get("input_size")
-        larger = f"data.image_size to {made_for[-1]}, which it was made for" if made_for else "a larger data.image_size"
-        problem = f"it cannot take images of {shape} ({_in_one_line(error)}); set {larger}, or"
+        *_, made_for = getattr(backbone.body, "pretrained_cfg", {}).get("input_size", [None])
+        larger = f"data.image_size to {made_for}, which it was made for" if made_for else "a larger data.image_size"
+        way_out = "" if made_for == size else f" set {larger}, or"  # at that size, it is not the size
+        problem = f"it cannot take images of {shape} ({_in_one_line(error)});{way_out}"
     else:
         if isinstance(features, Tensor) and features.ndim == 2 and len(features) == 2:
             backbone.train()
@@ -194,6 +196,9 @@ def build_backbone(name: str, channels: int, size: int, dim: int | None = None) 
         for module in body.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    backbone = Backbone(body, channels).to(memory_format=Backbone.memory_format)
+    for weight in body.parameters():
+        if weight.ndim == 4:  # a few of timm's have convolutions over three dimensions, which know no such layout
+            weight.data = weight.data.to(memory_format=Backbone.memory_format)
+    backbone = Backbone(body, channels)
     backbone.dim = dim or measure(backbone, name, size)
     return backbone

@@ -13,7 +13,7 @@ IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # what torchvision's ne
 
 MOCO = "module.encoder_q."  # the query encoder in MoCo's published checkpoints
 PREFIXES = (MOCO, "module.backbone.", "module.", "backbone.", "model.")
-HEADS = ("fc.", "classifier.", "head.")  # classifiers and projections on top, which are not wanted
+HEADS = ("fc", "classifier", "head")  # classifiers and projections on top, which are not wanted
 
 
 def normalisation(name: str, backbone: Backbone) -> tuple[list[float], list[float]]:
@@ -32,7 +32,8 @@ def load_weights(name: str, backbone: Backbone, source: str) -> None:
     """
     state = _downloaded(name, backbone) if source == DOWNLOAD else _strip(_read(Path(source).expanduser()), source)
     own = backbone.body.state_dict()
-    state = {key: value for key, value in state.items() if key in own or not key.startswith(HEADS)}
+    heads = tuple(f"{head}." for head in (*HEADS, *_classifiers(backbone)))
+    state = {key: value for key, value in state.items() if key in own or not key.startswith(heads)}
     # Old checkpoints lack the counters of batches, which nothing here reads.
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked") and key not in state}
     problems = _differences(own, state | counters)
@@ -42,6 +43,12 @@ def load_weights(name: str, backbone: Backbone, source: str) -> None:
             "backbone that these weights were trained with"
         )
     backbone.body.load_state_dict(state | counters)
+
+
+def _classifiers(backbone: Backbone) -> list[str]:
+    """What timm's network calls its classifiers: `last_linear`, say, or several names, as of a distilled one."""
+    named = getattr(backbone.body, "pretrained_cfg", {}).get("classifier") or []
+    return [named] if isinstance(named, str) else list(named)
 
 
 def _differences(own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
