@@ -75,7 +75,9 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
 
 def _begin(stage: str, arguments: dict[str, Path]) -> None:
     """Under DVC: say which stage of how many this is, and refuse what this stage or a later one cannot do."""
-    print(live.position(stage, Path("dvc.yaml")), flush=True)
+    if not (position := live.position(stage, Path("dvc.yaml"))):
+        return
+    print(position, flush=True)
     _own_code.extend(_project_code())
     # By name instead of by import: a check cannot change a result, so no stage shall run again for an edit of it.
     check = importlib.import_module("stages.preflight").check_before

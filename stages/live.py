@@ -48,13 +48,13 @@ def expect(seconds: dict[str, float]) -> None:
         _write(live / "expected.json", json.dumps({name: round(value, 1) for name, value in seconds.items()}) + "\n")
 
 
-def position(stage: str, pipeline: Path) -> str:
-    """Where a stage stands among those of dvc.yaml: its number, how many there are, and what it does."""
+def position(stage: str, pipeline: Path) -> str | None:
+    """Where a stage stands among those of dvc.yaml: its number, how many there are, what it does. None if nowhere."""
     try:
         stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
         return f"{stage}: {list(stages).index(stage) + 1} of {len(stages)} · {stages[stage]['desc']}"
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-        return f"{stage}: begins"
+        return None
 
 
 def rest_of_run(stage: str) -> float | None:

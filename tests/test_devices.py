@@ -57,7 +57,19 @@ def test_a_misspelt_precision_is_told(monkeypatch):
 def test_what_computes_is_said_before_anything_is_computed(monkeypatch, capsys):
     monkeypatch.setenv("PRECISION", "float32")
     processes.run(lambda: print("work"))
-    first, second = capsys.readouterr().out.splitlines()
+    first, *_, last = capsys.readouterr().out.splitlines()  # on a busy machine what helps is said, too
     assert first.startswith("computing in float32 on cpu (")
-    assert second == "work"
+    assert last == "work"
+
+
+@pytest.mark.parametrize(("load", "threads", "said"), [(9.0, 2, True), (0.5, 2, False), (9.0, 1, False)])
+def test_a_busy_machine_is_told_what_helps(monkeypatch, capsys, load, threads, said):
+    monkeypatch.setattr(processes.os, "getloadavg", lambda: (load, 0, 0))
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    processes.run(lambda: None)
+    assert ("OMP_NUM_THREADS=1 may be" in capsys.readouterr().out) == said
+
+
+def test_what_computes_can_be_written_as_json():
     assert json.loads(json.dumps(devices.computed())) == devices.computed()

@@ -33,6 +33,7 @@ def clone(tmp_path) -> Path:
     folder.mkdir()
     for name in FILES:
         shutil.copy(ROOT / name, folder)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
     return folder
 
 
@@ -90,6 +91,17 @@ def test_a_run_begins_and_ends_with_where_the_page_is(clone):
     assert done.startswith("Done")
     assert done.endswith(page)
     assert "stages.predict" in pictures
+
+
+@needs_make
+@pytest.mark.parametrize("words", [[], ["IMAGES=pictures"]])
+def test_without_git_a_run_says_so_at_its_start(clone, words):
+    shutil.rmtree(clone / ".git")
+    run = make("repro", *words, cwd=installed(clone), GIT_CEILING_DIRECTORIES=str(clone.parent))
+    assert run.returncode
+    assert run.stdout.startswith("This is no git checkout")
+    assert "git init" in run.stdout
+    assert "Nine stages" not in run.stdout
 
 
 @needs_make

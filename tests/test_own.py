@@ -339,6 +339,7 @@ def test_speeds_are_measured_and_memory_grows_with_the_area():
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_hands_over_what_was_typed(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
+    run("git", "init", "--quiet", cwd=tmp_path)
     (tmp_path / "requirements.txt").touch()
     (tmp_path / ".venv/bin").mkdir(parents=True)
     for name in ("python", "dvc"):

