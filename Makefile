@@ -14,7 +14,7 @@ PYTHON ?= python3
 PRESET ?= fashion-mnist
 N ?= 5
 BIN := .venv/bin
-TIME := about 13 minutes on two CPU cores with the committed params.yaml, 9 to 10 with bfloat16 units
+TIME := about 13 minutes on two CPU cores with the committed params.yaml, 5 on cores with bfloat16 units
 # Stages are started as `python -m ...`; they must find this project's Python, whatever is active outside.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
