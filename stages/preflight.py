@@ -5,16 +5,17 @@ stage depends on this module.
 """
 
 import hashlib
+import importlib
 from pathlib import Path
 
-from stages import download, embed, evaluate, kmeans, mine, pretext, report, scan, selflabel
+from pydantic import BaseModel
+
 from stages.errors import UserError
-from stages.images.duplicates import FILE, different, read_duplicates
 from stages.images.store import read_images, read_meta
 from stages.names import read_names
 from stages.params import load, read
 
-STAGES = (download, pretext, embed, mine, kmeans, scan, selflabel, evaluate, report)
+STAGES = ("download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel", "evaluate", "report")
 LAST = ("evaluate", "report")  # no training comes after these
 CHECKED = Path(".ckpt/checked")  # a hash of what was found in order the last time
 NAMES = Path("names.yaml")
@@ -40,39 +41,47 @@ def check_before(stage: str, params: Path, images: Path) -> None:
 
 def check_params(params: Path) -> None:
     """Every block of every stage, and what blocks say of each other."""
-    known = {stage: read(stage.Params, params) for stage in STAGES}
-    p, s, label = known[pretext].pretext, known[scan].scan, known[selflabel].selflabel
+    # Imported where all is looked at, which is seldom: the stages bring seconds of libraries with them.
+    modules = {stage: importlib.import_module(f"stages.{stage}") for stage in STAGES}
+    known: dict[str, BaseModel] = {stage: read(module.Params, params) for stage, module in modules.items()}
+    p, s, label = known["pretext"].pretext, known["scan"].scan, known["selflabel"].selflabel
     if p.method == "embeddings":
         if s.train != "heads" or label.epochs:
             raise UserError(
                 f"{params}: pretext.method = embeddings brings no network that could train; set scan.train: heads and "
                 "selflabel.epochs: 0"
             )
-    elif known[embed].embed.layer == "projection" and (p.method == "frozen" or pretext.TASKS[p.method].head == "none"):
+    elif known["embed"].embed.layer == "projection" and (
+        p.method == "frozen" or modules["pretext"].TASKS[p.method].head == "none"
+    ):
         raise UserError(f"{params}: pretext.method = {p.method} has no projection; set embed.layer: backbone")
 
 
 def check_images(params: Path, images: Path) -> None:
     """The stored images against the block `data`: what was asked for must be what lies there."""
-    data, meta = read(download.Params, params).data, read_meta(images)
-    if meta.name != data.name:
-        raise UserError(f"{images} holds {meta.name}, but data.name = {data.name}; run dvc repro download")
-    if data.image_size not in (None, meta.size):
+    data, meta = load(params).get("data"), read_meta(images)
+    if not isinstance(data, dict):
+        return  # which is refused with all other keys
+    name, size, limit = (data.get(key) for key in ("name", "image_size", "limit"))
+    if meta.name != name:
+        raise UserError(f"{images} holds {meta.name}, but data.name = {name}; run dvc repro download")
+    if size not in (None, meta.size):
         raise UserError(
-            f"{images} holds images of {meta.size}x{meta.size}, but data.image_size = {data.image_size}; run dvc repro "
-            "--force download"
+            f"{images} holds images of {meta.size}x{meta.size}, but data.image_size = {size}; run dvc repro --force "
+            "download"
         )
     for split in ("train", "test"):
         count = len(read_images(images, split))
-        if data.limit is not None and count > data.limit:
+        if limit is not None and count > limit:
             raise UserError(
-                f"{images} holds {count:,} images of {split}, but data.limit = {data.limit}; run dvc repro --force "
-                "download"
+                f"{images} holds {count:,} images of {split}, but data.limit = {limit}; run dvc repro --force download"
             )
 
 
 def check_counts(params: Path, images: Path) -> None:
     """The numbers of params that the number of images bounds."""
+    from stages.images.duplicates import FILE, different, read_duplicates  # as above
+
     content, count = load(params), len(read_images(images, "train"))
     kinds = different("train", count, read_duplicates(images))
     clusters, k = content["clusters"], content["mine"]["k"]
