@@ -37,7 +37,7 @@ def test_mocos_published_form_is_read_into_resnet50(tmp_path):
     head = {"0.weight": (2048, 2048), "0.bias": (2048,), "2.weight": (128, 2048), "2.bias": (128,)}
     state |= {f"module.encoder_q.fc.{key}": torch.zeros(shape) for key, shape in head.items()}
     # Of zeros that take no room: a file of both encoders would be 200 MB.
-    state |= {key.replace("encoder_q", "encoder_k"): torch.zeros(1).expand(v.shape) for key, v in state.items()}
+    state |= {key.replace("encoder_q", "encoder_k"): torch.zeros(()).expand(v.shape) for key, v in state.items()}
     state |= {"module.queue": torch.zeros(128, 16), "module.queue_ptr": torch.zeros(1)}
     torch.save({"epoch": 800, "arch": "resnet50", "state_dict": state, "optimizer": {}}, tmp_path / "moco.pth.tar")
     backbone = body("resnet50")
