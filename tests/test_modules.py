@@ -67,3 +67,20 @@ def test_every_command_says_how_it_is_used(found):
         if code or not said.startswith("usage: ") or "Traceback" in said
     ]
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize(
+    ("stage", "needed"),
+    [
+        ("download", set()),
+        ("mine", set()),
+        ("kmeans", set()),
+        ("evaluate", {"pandas"}),
+        ("report", {"pandas", "matplotlib"}),
+    ],
+)
+def test_a_stage_without_a_network_starts_without_its_libraries(stage, needed):
+    """Nine Pythons start for a run; torch and scikit-learn take a second or more of each that imports them."""
+    code = f"import sys, stages.{stage}; print(*{{'torch', 'sklearn', 'pandas', 'matplotlib'}} & set(sys.modules))"
+    done = run(sys.executable, "-c", code, cwd=ROOT)
+    assert set(done.stdout.split()) <= needed

@@ -4,8 +4,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from stages.errors import UserError
@@ -27,6 +25,9 @@ def lloyd(train: np.ndarray, test: np.ndarray, clusters: int, restarts: int, see
     """
     if clusters > len(train):
         raise UserError(f"clusters = {clusters}, but there are {len(train)} training images; lower clusters")
+    from sklearn.cluster import KMeans  # a second, which nobody waits for who only reads this stage's params
+    from sklearn.exceptions import ConvergenceWarning
+
     model = KMeans(clusters, n_init=restarts, random_state=seed)
     # Threads add up their parts of a centroid in the order in which they finish, so more than one may round differently
     # from run to run, and from machine to machine.

@@ -1,8 +1,6 @@
 """Embeddings on a plane, to look at."""
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 NOISE = 50  # dimensions that are kept before; what lies beyond is mostly noise, and t-SNE's authors did the same
@@ -19,6 +17,9 @@ def plane(vectors: np.ndarray) -> np.ndarray:
     count, dim = vectors.shape
     if count < 5:
         return np.stack([np.arange(count) / max(count - 1, 1), np.full(count, 0.5)], axis=1)
+    from sklearn.decomposition import PCA  # a second, which nobody waits for who only reads this stage's params
+    from sklearn.manifold import TSNE
+
     with threadpool_limits(1):  # with several threads sums come out a little different every time
         if dim > NOISE and count > NOISE:
             vectors = PCA(NOISE, svd_solver="full").fit_transform(vectors)
