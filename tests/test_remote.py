@@ -56,6 +56,7 @@ def ssh(folder):
         return await asyncssh.create_server(
             Server,
             "127.0.0.1",
+            port=0,  # a free one; by default it would be 22
             server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
             sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder).encode()),
         )
