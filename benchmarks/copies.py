@@ -7,12 +7,12 @@ Takes about ten minutes on two cores.
 """
 
 import argparse
-import csv
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from sklearn.datasets import load_digits
 
@@ -159,10 +159,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows += learn(name, Path(folder))
         print(*rows[-3:], sep="\n", flush=True)
-    with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    pd.DataFrame(rows).to_csv(arguments.out, index=False)
 
 
 if __name__ == "__main__":

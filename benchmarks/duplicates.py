@@ -9,12 +9,12 @@ still: frames of one scene that differ by a little more than near copies do, so 
 """
 
 import argparse
-import csv
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.ndimage import zoom
 
 from benchmarks.scale import measure
@@ -89,10 +89,7 @@ def main() -> None:
         row |= {"found": len(found), "groups": len({copy.of_row for copy in found})}
         print(row, flush=True)
         rows.append(row)
-    with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    pd.DataFrame(rows).to_csv(arguments.out, index=False)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def check_images(params: Path, images: Path) -> None:
         )
     for split in ("train", "test"):
         count = len(read_images(images, split))
-        if limit is not None and count > limit:
+        if isinstance(limit, int) and count > limit:
             raise UserError(
                 f"{images} holds {count:,} images of {split}, but data.limit = {limit}; run dvc repro --force download"
             )

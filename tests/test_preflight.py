@@ -57,6 +57,7 @@ def refused(stage="pretext"):
         ({"mine": {"k": 1437}}, "mine.k = 1437, but there are 1,437 training images, so each has 1436 others"),
         ({"data": {"image_size": 12}}, "images of 8x8, but data.image_size = 12; run dvc repro --force download"),
         ({"data": {"name": "mnist"}}, "holds digits, but data.name = mnist; run dvc repro download"),
+        ({"data": {"limit": "many"}}, "data.limit = 'many'"),
         ({"data": {"limit": 100}}, "1,437 images of train, but data.limit = 100"),
     ],
 )
