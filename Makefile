@@ -33,13 +33,13 @@ repro: .venv/installed
 		"make one here: git init && git add --all && git commit -m start"; exit 1; }
 ifneq ($(OWN),)
 	@printf 'Nine stages, planned first. The page will be %s\n' "$$PWD/reports/index.html"
-	@$(BIN)/python -m presets.own --clusters="$$CLUSTERS" --size="$$SIZE" --hours="$$HOURS" -- "$$IMAGES"
+	@$(BIN)/python -m commands.own --clusters="$$CLUSTERS" --size="$$SIZE" --hours="$$HOURS" -- "$$IMAGES"
 else
 	@printf 'Nine stages: $(TIME). The page will be %s\n' "$$PWD/reports/index.html"
 endif
 	$(BIN)/dvc repro
 	@printf 'Done. Open this page, and name or merge the groups there: %s\n' "$$PWD/reports/index.html"
-	@echo "New pictures: $(BIN)/python -m stages.predict --images FOLDER --out predictions.csv"
+	@echo "New pictures: $(BIN)/python -m commands.predict --images FOLDER --out predictions.csv"
 
 test: .venv/installed-tests lint
 	$(BIN)/python -m pytest

@@ -18,12 +18,12 @@ from torch import nn
 from stages.images.loading import Images
 from stages.images.store import Meta, read_images, read_labels, read_meta
 from stages.images.views import PlainView, SimCLRViews
+from stages.losses.nt_xent import nt_xent
 from stages.networks.backbones import BACKBONES, Residual, residual
-from stages.networks.contrastive import nt_xent
 from stages.networks.encoder import Encoder, Input
-from stages.params import read
+from stages.plumbing.params import read
 from stages.pretext import Params
-from stages.scoring.neighbors import purity
+from stages.scoring.purity import purity
 from stages.training.devices import device, mixed_precision
 from stages.training.loop import Plan, batches, learning_rate, set_lr
 

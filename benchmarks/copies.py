@@ -19,8 +19,8 @@ from sklearn.datasets import load_digits
 from stages import embed, mine, pretext, scan
 from stages.images.duplicates import different, find_duplicates, first_of_equals, write_duplicates
 from stages.images.store import write_images, write_labels
+from stages.neighbors.exact import Selected, nearest
 from stages.scoring.matching import contingency, hungarian
-from stages.scoring.search import Selected, nearest
 
 Labelled = Iterator[tuple[np.ndarray, int]]
 SIDE = 32
@@ -111,7 +111,7 @@ def learn(name: str, folder: Path) -> Iterator[dict]:
     params["clusters"] = int(labels.max() + 1)
     epochs = max(8, min(150, 40_000 // len(images)))
     params["pretext"] |= {"epochs": epochs, "batch_size": 32, "lr": 0.025, "warmup_epochs": 1.0}
-    if name != "digits":  # as presets.own has it for photographs
+    if name != "digits":  # as commands.own has it for photographs
         params["views"] |= {"crop_area": [0.2, 1.0], "zoom": [1.0, 1.0], "shift_y": 0.0, "flip": 0.5, "contrast": 0.4}
         params["views"] |= {"saturation": 0.4, "hue": 0.1, "grayscale": 0.2, "brightness": 0.4, "blur": 0.0}
     params["mine"] |= {"k": K}

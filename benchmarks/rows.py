@@ -23,19 +23,19 @@ from stages.images.loading import Images
 from stages.images.store import Meta, read_images, read_labels, read_meta
 from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import PlainView, SimCLRViews, ViewSettings
+from stages.losses.confident import confident_loss, pseudo_labels
+from stages.losses.nt_xent import nt_xent
+from stages.losses.scan import scan_loss
+from stages.neighbors.approximate import nearest_approximately, recall_of
+from stages.neighbors.exact import nearest
 from stages.networks.classifier import Classifier
-from stages.networks.clustering import scan_loss
-from stages.networks.confident import confident_loss, pseudo_labels
-from stages.networks.contrastive import nt_xent
 from stages.networks.encoder import Encoder, Input
-from stages.params import read
-from stages.pretexts.simclr import SimCLR
-from stages.pretexts.task import Settings
+from stages.plumbing.params import read
 from stages.scan import HeadsOnEmbeddings, WholeNetwork
-from stages.scoring.approximate import nearest_approximately, recall_of
-from stages.scoring.neighbors import purity
-from stages.scoring.search import nearest
+from stages.scoring.purity import purity
 from stages.selflabel import SelfLabeling
+from stages.tasks.pretext import Settings
+from stages.tasks.simclr import SimCLR
 from stages.training.devices import device, mixed_precision
 from stages.training.inference import write_embeddings
 from stages.training.loop import Means, Plan, Task, batches, learn, learning_rate, set_lr

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import torch
 
-from stages.networks.clustering import dataset_scan_loss, entropy
+from stages.losses.scan import dataset_scan_loss, entropy
 
 IMAGES, NEIGHBORS, CLUSTERS, HEADS = 60_000, 20, 10, 10
 

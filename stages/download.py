@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages import command
 from stages.images import duplicates, store
 from stages.images.sources.dataset import Wanted, fitted
 from stages.images.sources.table import SOURCES
-from stages.params import Block, Count, Fraction, Seed
+from stages.plumbing import command
+from stages.plumbing.params import Block, Count, Fraction, Seed
 
 ORDER = ("train", "unlabeled", "test")  # which of two equal images is the first
 

@@ -4,11 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-from stages.command import output_folder, run, write_json
 from stages.images.store import read_images
 from stages.networks.encoder import Encoder, Layer
 from stages.networks.model import load_model
-from stages.params import Block
+from stages.plumbing.command import output_folder, run, write_json
+from stages.plumbing.params import Block
 from stages.training import processes
 from stages.training.devices import computed, device
 from stages.training.inference import write_embeddings

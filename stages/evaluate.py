@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.command import output_file, output_folder, run, write_json
-from stages.errors import UserError
 from stages.images.duplicates import read_duplicates
 from stages.images.store import read_labels
-from stages.names import JUNK, Names, model_id, read_names
-from stages.params import Block, Count, Seed
+from stages.plumbing.command import output_file, output_folder, run, write_json
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Count, Seed
 from stages.scoring.matching import assign, certainty, confusion_matrix, contingency, hungarian, score, top_accuracy
-from stages.scoring.neighbors import knn_accuracy, purity
+from stages.scoring.names import JUNK, Names, model_id, read_names
+from stages.scoring.purity import knn_accuracy, purity
 from stages.scoring.tables import assignment_table, confusion_rows
 
 SPLITS = ("test", "train")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.command import output_folder, run
-from stages.errors import UserError
-from stages.params import Block, Count, Seed
-from stages.scoring.lloyd import lloyd
+from stages.plumbing.command import output_folder, run
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Count, Seed
+from stages.scoring.kmeans import lloyd
 
 
 class KMeans(Block):

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from stages.command import output_folder, run
-from stages.errors import UserError
 from stages.images.duplicates import FILE, first_of_equals, read_duplicates
-from stages.params import Block, Count
-from stages.scoring.approximate import Found, nearest_approximately
-from stages.scoring.copies import with_copies
-from stages.scoring.search import Selected, nearest
+from stages.neighbors.approximate import Found, nearest_approximately
+from stages.neighbors.copies import with_copies
+from stages.neighbors.exact import Selected, nearest
+from stages.plumbing.command import output_folder, run
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Count
 
 # Up to here `auto` searches exactly: seconds to minutes on two cores, growing with the square of the number of images.
 EXACT_UP_TO = 100_000

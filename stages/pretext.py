@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from stages.command import fingerprint, output_folder, run, write_json, write_table
-from stages.errors import UserError
 from stages.images.loading import Images
 from stages.images.store import Concatenated, read_images, read_meta
 from stages.images.views import SimCLRViews, ViewSettings
@@ -16,13 +14,15 @@ from stages.networks.backbones import ABSENT, Name
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
 from stages.networks.weights import load_weights, normalisation
-from stages.params import Block, Count, Positive, Seed
-from stages.pretexts.byol import BYOL
-from stages.pretexts.instance import InstanceDiscrimination
-from stages.pretexts.moco import MoCo
-from stages.pretexts.rotnet import RotNet
-from stages.pretexts.simclr import SimCLR
-from stages.pretexts.task import PretextTask, Settings
+from stages.plumbing.command import fingerprint, output_folder, run, write_json, write_table
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Count, Positive, Seed
+from stages.tasks.byol import BYOL
+from stages.tasks.instance import InstanceDiscrimination
+from stages.tasks.moco import MoCo
+from stages.tasks.pretext import PretextTask, Settings
+from stages.tasks.rotnet import RotNet
+from stages.tasks.simclr import SimCLR
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import compile_if_asked, computed, device

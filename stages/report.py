@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages import live
-from stages.command import output_file, output_folder, run
-from stages.errors import UserError
 from stages.images.duplicates import read_duplicates
 from stages.images.store import Concatenated, read_images, read_labels, read_meta
-from stages.names import JUNK, Names, model_id, read_names
-from stages.params import Block, Count
-from stages.scoring import figures as drawn
-from stages.scoring.exhibit import GOLDEN, Cluster, exhibit
+from stages.page import figures as drawn
+from stages.page.exhibit import GOLDEN, Cluster, exhibit
+from stages.page.template import page as compose
+from stages.plumbing import live
+from stages.plumbing.command import output_file, output_folder, run
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Count
 from stages.scoring.matching import Assignment, assign, contingency, hungarian
-from stages.scoring.page import page as compose
+from stages.scoring.names import JUNK, Names, model_id, read_names
 
 MODELS = ("kmeans", "scan", "selflabel")
 SPLITS = ("train", "test")

@@ -10,17 +10,17 @@ from pydantic import Field, model_validator
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from stages.command import fingerprint, output_folder, run, write_json, write_table
-from stages.errors import UserError
 from stages.images.loading import Images, Rows
 from stages.images.store import read_images
 from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import SimCLRViews, ViewSettings
+from stages.losses.scan import dataset_scan_loss, scan_loss
 from stages.networks.classifier import Classifier, ClusterHeads
-from stages.networks.clustering import dataset_scan_loss, scan_loss
 from stages.networks.encoder import Encoder
 from stages.networks.model import load_model, save_model
-from stages.params import Block, Count, Positive, Seed
+from stages.plumbing.command import fingerprint, output_folder, run, write_json, write_table
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Count, Positive, Seed
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import compile_if_asked, computed, device

@@ -9,16 +9,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.command import fingerprint, output_folder, run, write_json, write_table
-from stages.errors import UserError
 from stages.images.loading import Images
 from stages.images.store import read_images
 from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import PlainView
+from stages.losses.confident import confident_loss, pseudo_labels
 from stages.networks.classifier import Classifier
-from stages.networks.confident import confident_loss, pseudo_labels
 from stages.networks.model import load_model, save_model
-from stages.params import Block, Positive, Seed
+from stages.plumbing.command import fingerprint, output_folder, run, write_json, write_table
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block, Positive, Seed
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import compile_if_asked, computed, device

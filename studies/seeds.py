@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from presets.__main__ import names, refusal, settings
+from presets.overlay import names, refusal, settings
 
 RESULTS, TABLE = Path("reports/seeds.json"), Path("reports/seeds.md")
 LAST = "evaluate"  # the stage that scores; figures of every seed are not wanted

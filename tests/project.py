@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from presets import __main__ as presets
-from stages.params import read
+from presets import overlay as presets
+from stages.plumbing.params import read
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -92,7 +92,7 @@ def local_imports(module: Path) -> set[str]:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for dotted in names:
                 candidate = ROOT / Path(*dotted.split(".")).with_suffix(".py")
-                if dotted.startswith("stages.") and candidate.exists():
+                if "." in dotted and candidate.exists():
                     waiting.append(candidate)
     return found
 
@@ -119,8 +119,10 @@ def ran_stages(output: str) -> list[str]:
 def make_project(folder: Path) -> Path:
     """A copy of the project in its own git repository, without data, with the tiny params; nothing has run."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    exhibit = folder / "stages/scoring/exhibit.py"  # t-SNE of all digits would take longer than the other stages
+    for name in ("stages", "commands", "baselines"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.yaml", "*.lock")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    exhibit = folder / "stages/page/exhibit.py"  # t-SNE of all digits would take longer than the other stages
     exhibit.write_text(exhibit.read_text().replace("POINTS = 1500 ", "POINTS = 150 "))
     files = [
         "dvc.yaml",

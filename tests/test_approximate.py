@@ -7,9 +7,9 @@ import pytest
 
 from stages import mine as stage
 from stages.images.duplicates import write_duplicates
-from stages.scoring import approximate
-from stages.scoring.approximate import nearest_approximately, recall_of
-from stages.scoring.search import nearest
+from stages.neighbors import approximate
+from stages.neighbors.approximate import nearest_approximately, recall_of
+from stages.neighbors.exact import nearest
 
 
 def clustered(count: int, seed: int = 0, dim: int = 16) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from project import ROOT, local_imports, make_project, ran_stages, run, set_params
 
-from stages import pixels, supervised
+from baselines import pixels, supervised
 
 BASELINES = yaml.safe_load((ROOT / "baselines/dvc.yaml").read_text())["stages"]
 
@@ -17,10 +17,10 @@ BASELINES = yaml.safe_load((ROOT / "baselines/dvc.yaml").read_text())["stages"]
 @pytest.mark.parametrize("name", BASELINES)
 def test_deps_are_the_modules_that_a_baseline_imports_and_its_inputs(name):
     deps = BASELINES[name]["deps"]
-    imported = {path for path in local_imports(ROOT / "stages" / f"{name}.py") if not path.endswith("__init__.py")}
+    imported = {path for path in local_imports(ROOT / "baselines" / f"{name}.py") if not path.endswith("__init__.py")}
     assert {path for path in deps if path.endswith(".py")} == imported
     command = shlex.split(BASELINES[name]["cmd"])
-    assert command[:3] == ["python", "-m", f"stages.{name}"]
+    assert command[:3] == ["python", "-m", f"baselines.{name}"]
     inputs = [path for path in deps if not path.endswith(".py")]
     assert command[4::2] == [*inputs, f"reports/baselines/{name}.json"]
 
@@ -73,7 +73,7 @@ def test_baselines_rerun_for_what_they_read(project):
 def test_two_processes_reach_what_one_reaches(project, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     flags = ["--images", "data/images", "--labels", "data/labels", "--out", str(tmp_path / "two.json")]
-    said = run(*torchrun, "-m", "stages.supervised", *flags, cwd=project, DEVICE="cpu").stdout
+    said = run(*torchrun, "-m", "baselines.supervised", *flags, cwd=project, DEVICE="cpu").stdout
     assert said.count("supervised: test") == 1, "one process speaks"
     found = json.loads((tmp_path / "two.json").read_text())
     assert found.pop("dataset") == "digits"
@@ -88,11 +88,11 @@ def test_without_labels_there_is_no_upper_bound_and_no_scores(project, tmp_path)
     labels.mkdir()
     (labels / "classes.json").write_text("[]\n")
     flags = ["--images", "data/images", "--labels", str(labels), "--out", str(tmp_path / "out.json")]
-    result = run("python", "-m", "stages.supervised", *flags, cwd=project, check=False)
+    result = run("python", "-m", "baselines.supervised", *flags, cwd=project, check=False)
     assert result.returncode != 0
     assert "has labels of nothing; this needs those of train and test" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert run("python", "-m", "stages.pixels", *flags, cwd=project).stdout == "pixels: 10 of 10 clusters in use\n"
+    assert run("python", "-m", "baselines.pixels", *flags, cwd=project).stdout == "pixels: 10 of 10 clusters in use\n"
     assert "acc" not in json.loads((tmp_path / "out.json").read_text())["test"]
 
 

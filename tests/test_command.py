@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from stages import command
-from stages.errors import UserError
-from stages.params import Block
+from stages.plumbing import command
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,7 +91,7 @@ STAGE = """
 import sys, time
 from pathlib import Path
 from stages import command
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 
 def stage(out: Path, source: Path = None):
     with command.output_folder(out) as folder:

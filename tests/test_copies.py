@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_search import brute_force, mine
 
-from stages.errors import UserError
 from stages.images.duplicates import Duplicate, different, first_of_equals
-from stages.scoring import copies
-from stages.scoring.copies import with_copies
+from stages.neighbors import copies
+from stages.neighbors.copies import with_copies
+from stages.plumbing.errors import UserError
 
 DIM = 16
 SPREAD = 0.3  # of the pictures of a kind, whose middle has length 1

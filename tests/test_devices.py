@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 from stages.training import devices, processes
 
 WITHOUT = {"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}

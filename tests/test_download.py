@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from stages import command, download
+from stages import download
 from stages.images import store
 from stages.images.sources import fashion_mnist, fetching, table
 from stages.images.sources.dataset import Dataset, Wanted
+from stages.plumbing import command
 
 ROOT = Path(__file__).parents[1]
 TRAIN_IMAGES = "train-images-idx3-ubyte"

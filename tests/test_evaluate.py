@@ -13,9 +13,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from stages import evaluate as stage
-from stages.errors import UserError
 from stages.images.duplicates import Duplicate, write_duplicates
 from stages.images.store import write_images, write_labels
+from stages.plumbing.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = ("images", "labels", "embeddings", "neighbors", "kmeans", "scan", "selflabel")

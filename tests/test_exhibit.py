@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 
 from stages.images.store import Concatenated
-from stages.scoring import exhibit as stage
-from stages.scoring.exhibit import GALLERY, Cluster, exhibit
-from stages.scoring.gallery import COLUMNS, SHEET, choose, sheets
+from stages.page import exhibit as stage
+from stages.page.exhibit import GALLERY, Cluster, exhibit
+from stages.page.gallery import COLUMNS, SHEET, choose, sheets
+from stages.page.projection import plane
 from stages.scoring.matching import assign
-from stages.scoring.projection import plane
 
 
 def probabilities(count: int, clusters: int, seed: int = 0) -> np.ndarray:

@@ -14,15 +14,15 @@ import torch
 import yaml
 from project import ROOT, params_text
 
-from stages import command
-from stages import export as module
-from stages.errors import UserError
+from commands.export import __main__ as module
+from commands.export import portable
+from commands.export.portable import Portable, compare, load_onnx, load_pt2, write_portable
 from stages.images.store import read_images, write_images
-from stages.networks import portable
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
-from stages.networks.portable import Portable, compare, load_onnx, load_pt2, write_portable
+from stages.plumbing import command
+from stages.plumbing.errors import UserError
 
 CLUSTERS = 5
 

@@ -15,10 +15,10 @@ import test_export
 import test_folder
 from PIL import Image
 
+from commands.export.portable import Portable
+from commands.predict.streaming import batches
 from stages.images import store
 from stages.images.sources import pictures
-from stages.images.sources.streaming import batches
-from stages.networks.portable import Portable
 
 SIZE = 16  # of the models that are exported here
 

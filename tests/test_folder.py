@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import command, download
+from stages import download
 from stages.images import store
 from stages.images.sources import filling, pictures
+from stages.plumbing import command
 
 DATA = {"name": "folder", "image_size": None, "limit": None, "test_share": 0.25, "split_seed": 0, "unreadable": 0.01}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stages import kmeans as stage
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,8 +3,8 @@
 import pytest
 from project import make_project, run
 
-from stages.errors import UserError
-from stages.launch import Launch, launch
+from stages.plumbing.errors import UserError
+from stages.plumbing.launch import Launch, launch
 
 WHOLE = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 

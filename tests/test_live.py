@@ -10,7 +10,7 @@ import time
 import pytest
 from project import environment, make_project, run, run_stage, set_params
 
-from stages import live
+from stages.plumbing import live
 
 TERMS = {"lr": 0.1, "loss": 2.0}
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from stages.networks.clustering import dataset_scan_loss, scan_loss
-from stages.networks.confident import Confident, confident_loss, pseudo_labels
-from stages.networks.contrastive import info_nce, nt_xent, prediction_loss
+from stages.losses.confident import Confident, confident_loss, pseudo_labels
+from stages.losses.nt_xent import info_nce, nt_xent, prediction_loss
+from stages.losses.scan import dataset_scan_loss, scan_loss
 
 
 def slow_nt_xent(a, b, temperature):

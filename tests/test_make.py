@@ -90,7 +90,7 @@ def test_a_run_begins_and_ends_with_where_the_page_is(clone):
     assert first.endswith(page)
     assert done.startswith("Done")
     assert done.endswith(page)
-    assert "stages.predict" in pictures
+    assert "commands.predict" in pictures
 
 
 @needs_make
@@ -204,7 +204,7 @@ def test_the_readme_names_the_tested_packages_for_remotes():
 
 
 def test_what_runs_imports_what_is_pinned_for_a_run():
-    modules = imported("*.py", "stages/**/*.py", "presets/*.py", "benchmarks/*.py", "studies/*.py")
+    modules = imported("*.py", *(f"{path.parent.name}/**/*.py" for path in ROOT.glob("*/__init__.py")))
     assert {"torch", "faiss", "onnxruntime"} <= set(modules)
     assert not missing(modules, requirements(RUN))
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 from stages.scoring.matching import (
     accuracy,
     assign,

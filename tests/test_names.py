@@ -2,8 +2,8 @@
 
 import pytest
 
-from stages.errors import UserError
-from stages.names import Names, model_id, read_names
+from stages.plumbing.errors import UserError
+from stages.scoring.names import Names, model_id, read_names
 
 
 def names(tmp_path, text: str, clusters: int = 8) -> Names:

@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from stages.scoring.neighbors import knn_accuracy, purity, vote
+from stages.scoring.purity import knn_accuracy, purity, vote
 
 
 def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

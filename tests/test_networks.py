@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from stages.errors import UserError
 from stages.images.loading import Rows
 from stages.networks import backbones
 from stages.networks.backbones import BACKBONES, build_backbone
 from stages.networks.classifier import Classifier, ClusterHeads
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import load_model, save_model
+from stages.plumbing.errors import UserError
 from stages.scan import align
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 from project import ROOT, STAGES, make_project, params_text, run
 from test_dag import schema
 
-from presets import own, plan
-from presets.found import Found, look
+from commands.own import __main__ as own
+from commands.own import plan
+from commands.own.folder import Found, look
 
 COMMITTED = yaml.safe_load(params_text())
 # What a step takes, made up: choices are to follow from it, and not from how busy the machine is just now.
@@ -32,7 +33,7 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def call(project, monkeypatch, capfd):
-    """`python -m presets.own` in the project; returns what it prints, or the line with which it ends."""
+    """`python -m commands.own` in the project; returns what it prints, or the line with which it ends."""
     run("git", "checkout", "--quiet", "params.yaml", cwd=project)
     shutil.rmtree(project / ".ckpt", ignore_errors=True)
     monkeypatch.chdir(project)
@@ -356,6 +357,6 @@ def test_make_hands_over_what_was_typed(tmp_path):
         return [line for line in out.stdout.splitlines() if "|" in line]
 
     path = '/tmp/it\'s (my) "$HOME", photos'
-    flags = "python|-m|presets.own|--clusters=3|--size=|--hours=0.5|--|"
+    flags = "python|-m|commands.own|--clusters=3|--size=|--hours=0.5|--|"
     assert make(f"IMAGES={path}", "CLUSTERS=3", "HOURS=0.5") == [f"{flags}{path}", "dvc|repro"]
     assert make() == ["dvc|repro"]

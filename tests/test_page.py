@@ -14,8 +14,8 @@ from test_report import make_report, run_report, write_histories
 from stages import report
 from stages.images.duplicates import Duplicate, write_duplicates
 from stages.images.store import Concatenated
-from stages.names import model_id, read_names
-from stages.scoring import exhibit
+from stages.page import exhibit
+from stages.scoring.names import model_id, read_names
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

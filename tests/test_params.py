@@ -5,8 +5,8 @@ from typing import Literal
 
 import pytest
 
-from stages import params
-from stages.errors import UserError
+from stages.plumbing import params
+from stages.plumbing.errors import UserError
 
 
 class Inner(params.Block):

@@ -17,15 +17,15 @@ from PIL import Image
 from project import ROOT, TINY, environment, params_text, run_stage, set_params
 from test_unlabelled import draw_pictures
 
-from stages import sorting
-from stages.images.sources import pictures, streaming
+from commands.predict import sorting, streaming
+from commands.predict.__main__ import main
+from stages.images.sources import pictures
 from stages.images.views import PlainView
-from stages.names import model_id
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
-from stages.predict import main
 from stages.scoring.matching import assign
+from stages.scoring.names import model_id
 from stages.training.inference import write_probabilities
 
 CLUSTERS = 4
@@ -340,7 +340,7 @@ def test_as_a_command_all_files_unreadable_is_no_failure(place):
     Path("bad").mkdir()
     Path("bad/a.png").write_bytes(b"GIF89a")
     Path("bad/b.png").symlink_to("nowhere")
-    command = [sys.executable, "-m", "stages.predict", "--images", "bad", "--out", "new/folder/p.csv"]
+    command = [sys.executable, "-m", "commands.predict", "--images", "bad", "--out", "new/folder/p.csv"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=str(ROOT)))
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 images; 0 unsure; 2 could not be read, first bad/a.png: " in done.stdout

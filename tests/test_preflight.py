@@ -8,9 +8,9 @@ import pytest
 import yaml
 from project import make_project, ran_stages, run, run_stage, set_params
 
-from stages import preflight
-from stages.errors import UserError
+from commands import preflight
 from stages.images.duplicates import Duplicate, write_duplicates
+from stages.plumbing.errors import UserError
 
 IMAGES = Path("data/images")
 PARAMS = Path("params.yaml")

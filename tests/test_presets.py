@@ -11,7 +11,7 @@ import yaml
 from project import ROOT, STAGES, make_project, params_text, run
 from test_dag import schema
 
-from presets.__main__ import DEFAULT, dataset, names, read, settings
+from presets.overlay import DEFAULT, dataset, names, read, settings
 
 OTHERS = [name for name in names() if name != DEFAULT]
 # Every line of the README's recipes that is a command.

@@ -8,14 +8,14 @@ import torch
 from project import TINY, params_text, run_stage, set_params
 from sklearn.datasets import load_digits
 
-from stages.errors import UserError
 from stages.images.loading import Concatenated, Images
 from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import load_model
+from stages.plumbing.errors import UserError
 from stages.pretext import TASKS
-from stages.pretexts.task import Settings
-from stages.scoring.neighbors import purity
+from stages.scoring.purity import purity
+from stages.tasks.pretext import Settings
 
 PLAIN = {
     **dict.fromkeys(["crop_area", "crop_ratio", "zoom"], (1.0, 1.0)),

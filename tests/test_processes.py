@@ -18,9 +18,9 @@ from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.pretext import TASKS as PRETEXTS
-from stages.pretexts.task import Settings
 from stages.scan import HeadsOnEmbeddings, WholeNetwork
 from stages.selflabel import SelfLabel, SelfLabeling
+from stages.tasks.pretext import Settings
 from stages.training import processes
 from stages.training.devices import precision
 from stages.training.mean_teacher import MeanTeacher
@@ -119,7 +119,7 @@ def test_every_row_is_in_exactly_one_share(monkeypatch):
 CHAIN = """
 from pathlib import Path
 from stages import embed, mine, pretext, scan, selflabel
-from stages.params import read
+from stages.plumbing.params import read
 from stages.training import processes
 
 images, out = Path("data/images"), {name: Path("OUT", name) for name in ("p", "e", "m", "s", "l")}

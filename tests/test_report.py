@@ -11,8 +11,8 @@ from PIL import Image
 from test_evaluate import NAMES, make_results, run_evaluate, run_stage
 
 from stages import report as stage
-from stages.errors import UserError
-from stages.scoring import exhibit, figures
+from stages.page import exhibit, figures
+from stages.plumbing.errors import UserError
 
 VOID = {"meta", "img", "source", "br", "link", "input"}
 FLAGS = ("images", "labels", "pretext", "embeddings", "scan", "selflabel")
@@ -173,7 +173,7 @@ def test_dead_clusters_are_named_and_not_shown(tmp_path, quick_map):
 
 
 def test_a_page_of_very_many_groups_says_what_it_leaves_out(tmp_path, monkeypatch, quick_map):
-    monkeypatch.setattr("stages.scoring.exhibit.SHOWN", 4)
+    monkeypatch.setattr("stages.page.exhibit.SHOWN", 4)
     page = make_report(tmp_path, labelled=())
     assert "6 smaller groups are not shown" in page.words
     assert len(page.groups) == 4

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stages import mine as stage
-from stages.errors import UserError
 from stages.images.duplicates import Duplicate, write_duplicates
-from stages.scoring import search
-from stages.scoring.search import Selected, nearest, nearest_to
+from stages.neighbors import exact as search
+from stages.neighbors.exact import Selected, nearest, nearest_to
+from stages.plumbing.errors import UserError
 
 
 def unit(count: int, seed: int = 0, dim: int = 8) -> np.ndarray:

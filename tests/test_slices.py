@@ -1,4 +1,4 @@
-"""studies.slices: the pipeline without DVC, stopped and continued, and never done by mistake."""
+"""commands.slices: the pipeline without DVC, stopped and continued, and never done by mistake."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def blocked(tmp_path):
 
 
 def slices(project, blocked, *arguments, check=True, **env):
-    command = [sys.executable, "-m", "studies.slices", *arguments]
+    command = [sys.executable, "-m", "commands.slices", *arguments]
     return run(*command, cwd=project, check=check, PYTHONPATH=blocked, **env)
 
 
@@ -46,7 +46,7 @@ def test_a_run_in_slices_ends_in_the_bytes_of_one_in_a_piece(tmp_path, blocked):
     assert "stopped in pretext, 1 of 2 stages done" in first.stdout
     assert "download: done" in first.stdout
     # How far a slice gets in its time is up to the machine. So the second is killed as soon as it has epochs.
-    command = [sys.executable, "-m", "studies.slices", "--until", "pretext", "--minutes", "5"]
+    command = [sys.executable, "-m", "commands.slices", "--until", "pretext", "--minutes", "5"]
     second = subprocess.Popen(command, cwd=sliced, env=environment(PYTHONPATH=blocked), start_new_session=True)
     while not list(sliced.glob(".ckpt/pretext-*/pretext.pt")):
         assert second.poll() is None, "the slice was over before it could be ended"

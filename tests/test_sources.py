@@ -19,12 +19,13 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets as published
 
-from stages import command, download
-from stages.errors import UserError
+from stages import download
 from stages.images import store
 from stages.images.sources import fetching, imagenet
 from stages.images.sources.imagenet_wnids import SUBSETS
 from stages.images.sources.table import SOURCES
+from stages.plumbing import command
+from stages.plumbing.errors import UserError
 
 DATA = {"image_size": None, "limit": None, "test_share": 0.1, "split_seed": 0, "unreadable": 0.01}
 SETS = ["mnist", "kmnist", "svhn", "cifar10", "cifar20", "stl10"]

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stages.errors import UserError
 from stages.images import store
+from stages.plumbing.errors import UserError
 
 
 def some_images(count: int, side: int = 5, channels: int = 3, seed: int = 0) -> np.ndarray:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.command import fingerprint
-from stages.errors import UserError
-from stages.params import Block
+from stages.plumbing.command import fingerprint
+from stages.plumbing.errors import UserError
+from stages.plumbing.params import Block
 from stages.training import checkpoint as checkpoints
 from stages.training import progress
 from stages.training.checkpoint import Checkpoint

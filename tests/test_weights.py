@@ -13,12 +13,12 @@ from project import STAGES, contents, make_project, run, run_stage, set_params
 from safetensors.torch import save_file
 from torchvision.models import resnet50
 
-from stages.errors import UserError
 from stages.networks.backbones import build_backbone
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder
 from stages.networks.model import load_model
 from stages.networks.weights import load_weights, normalisation
+from stages.plumbing.errors import UserError
 from stages.training.devices import precision
 
 

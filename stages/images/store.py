@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 
 CHUNK = 2**22  # pixel values looked at together where a whole split is walked through: bounds the memory it takes
 

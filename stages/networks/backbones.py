@@ -14,7 +14,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 
 
 class Backbone(nn.Module):

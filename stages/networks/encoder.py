@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.errors import UserError
 from stages.networks.backbones import Absent, build_backbone
+from stages.plumbing.errors import UserError
 
 Layer = Literal["backbone", "projection"]
 Head = Literal["mlp", "mlp-batchnorm", "linear", "none"]

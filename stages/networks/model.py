@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import nn
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 
 FORMAT = 1
 

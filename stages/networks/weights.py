@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.errors import UserError
 from stages.networks.backbones import TIMM, Backbone
+from stages.plumbing.errors import UserError
 
 DOWNLOAD = "download"
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # what torchvision's networks, and MoCo's, were normalised by

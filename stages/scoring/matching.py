@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 
 CONFIDENT = 0.99  # the threshold from which the paper's self-labeling trusts a prediction
 CHUNK = 16384  # rows of probabilities read at once

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from stages.errors import UserError
+from stages.plumbing.errors import UserError
 from stages.training import processes
 
 KEPT = 3  # unfinished runs that are kept per stage, the newest

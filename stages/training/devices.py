@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from stages.errors import UserError
-from stages.launch import launch
+from stages.plumbing.errors import UserError
+from stages.plumbing.launch import launch
 
 Precision = Literal["float32", "bfloat16"]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h

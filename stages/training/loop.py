@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages import live
-from stages.errors import UserError
 from stages.images.loading import ahead
+from stages.plumbing import live
+from stages.plumbing.errors import UserError
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import device, mixed_precision

@@ -21,8 +21,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.errors import UserError
-from stages.launch import launch
+from stages.plumbing.errors import UserError
+from stages.plumbing.launch import launch
 from stages.training.devices import computed, device
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import time
 
 from tqdm import tqdm
 
-from stages import live
+from stages.plumbing import live
 from stages.training import processes
 
 PLAIN_INTERVAL = 15.0  # seconds between lines where the output is no terminal

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources.filling import fill
 from stages.images.sources.pictures import square
+from stages.plumbing.errors import UserError
 
 
 @dataclass(frozen=True)

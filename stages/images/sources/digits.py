@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources.dataset import Dataset, Wanted
+from stages.plumbing.errors import UserError
 
 
 def digits(wanted: Wanted) -> Dataset:

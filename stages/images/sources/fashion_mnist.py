@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources import fetching
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.fetching import UnusableError, one_line
+from stages.plumbing.errors import UserError
 
 TRANSFER_LIMIT = 600  # seconds for any file but the first, small one
 APT_LIMIT = 300  # seconds for each command of the Debian route

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources.pictures import UnreadableError, quietly
+from stages.plumbing.errors import UserError
 
 LINE_INTERVAL = 15.0  # seconds between lines that say how far it is
 TASK = 64  # rows that a thread takes at once

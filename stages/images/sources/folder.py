@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.pictures import SUFFIXES
 from stages.images.sources.reading import examples, printable, read_files, report_others
 from stages.images.sources.walking import Found, entries, walk
+from stages.plumbing.errors import UserError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 

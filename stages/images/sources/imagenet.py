@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.imagenet_wnids import SUBSETS
 from stages.images.sources.reading import examples, read_files, report_others
 from stages.images.sources.walking import entries, walk
+from stages.plumbing.errors import UserError
 
 FEWEST = {"train": 732, "val": 50}  # images per class in the whole of ImageNet
 

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources import filling, pictures
 from stages.images.sources.dataset import Dataset, Wanted, drawn
 from stages.images.sources.walking import Found
+from stages.plumbing.errors import UserError
 
 SHOWN = 5  # examples in a message
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import UserError
 from stages.images.sources import fetching
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.fetching import UnusableError, md5, one_line
+from stages.plumbing.errors import UserError
 
 DIGITS = [str(digit) for digit in range(10)]
 

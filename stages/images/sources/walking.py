@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.errors import UserError
 from stages.images.sources.pictures import SUFFIXES
+from stages.plumbing.errors import UserError
 
 
 @dataclass

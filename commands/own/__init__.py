@@ -1,0 +1,1 @@
+"""A folder of your own, looked through and planned for."""

@@ -1,0 +1,124 @@
+"""What lies in a folder of pictures, as far as seconds tell: how many, how large, how fast they are read."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.images import duplicates
+from stages.images.sources import pictures
+from stages.images.sources.dataset import Wanted, drawn
+from stages.images.sources.folder import folder
+from stages.images.sources.walking import walk
+from stages.plumbing.errors import UserError
+
+HEADERS = 1000  # pictures whose width and height are looked up
+DECODED = 100  # pictures of each split that are read whole
+SIDE = 64  # to this size
+
+
+class Found(NamedTuple):
+    """A folder of pictures."""
+
+    counts: dict[str, int]  # of train, test and perhaps unlabeled, those that cannot be read included
+    sides: list[tuple[int, int]]  # width and height of a sample
+    channels: int  # 1 if a sample is grey throughout, else 3
+    classes: int  # class folders; 0: no labels
+    seconds: float  # to read one, all cores at work
+    listing: str  # a hash of all names, sizes and times: it changes when pictures come, go or are edited
+
+    @property
+    def total(self) -> int:
+        """How many pictures there are."""
+        return sum(self.counts.values())
+
+    @property
+    def short_side(self) -> int:
+        """The median of the shorter side of a picture."""
+        return int(median(min(pair) for pair in self.sides))
+
+
+def look(path: Path, test_share: float) -> Found:
+    """Look through a folder of pictures. UserError if the source `folder` would refuse it, or can read none of it."""
+    # The source itself reads a few, so that layouts and refusals are its own.
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        wanted = Wanted("folder", Path(scratch), path, SIDE, DECODED, test_share, 0, 1.0)
+        start = time.perf_counter()
+        sample = folder(wanted)
+        seconds = time.perf_counter() - start
+        rows = sample.tables["index.csv"][1:]
+        channels = np.load(sample.images["train"], mmap_mode="r").shape[-1]
+    start = time.perf_counter()
+    names = walk(path).images
+    seconds -= time.perf_counter() - start  # the source has walked, too
+    first = {split: file.split("/")[0] for split, _, file in reversed(rows)}
+    if first["train"].lower() == "train":  # a split of its own: the source lets a pile have no folder of that name
+        top = [name.split("/")[0] for name in names]
+        names = [name for name, of in zip(names, top, strict=True) if of in first.values()]
+        counts = {split: top.count(of) for split, of in first.items()}
+    else:
+        test = min(max(1, round(len(names) * test_share)), len(names) - 1)
+        counts = {"train": len(names) - test, "test": test}
+    some = [names[row] for row in drawn(len(names), HEADERS, 0)]
+    with pictures.quietly(), ThreadPoolExecutor() as threads:
+        sides = [pair for pair in threads.map(_side_lengths, (path / name for name in some)) if pair]
+    return Found(counts, sides, channels, len(sample.classes), max(seconds, 0) / len(rows), _listing(path, names))
+
+
+def _side_lengths(path: Path) -> tuple[int, int] | None:
+    try:
+        return pictures.side_lengths(path)
+    except pictures.UnreadableError:
+        return None
+
+
+def _listing(path: Path, names: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = os.stat(path / name)
+            about = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:  # a link that leads nowhere
+            about = "gone"
+        digest.update(f"{name}\0{about}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+class Read(NamedTuple):
+    """What the stage `download` made of a folder."""
+
+    counts: dict[str, int]
+    skipped: int
+    exact: int
+    near: int
+
+
+def read_result(images: Path) -> Read:
+    """Count what `download` has written to the folder of images."""
+    with open(images / "index.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        splits = [row[0] for row in csv.reader(file)][1:]
+    with open(images / "skipped.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        skipped = sum(1 for _ in csv.reader(file)) - 1
+    counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+    kinds = [copy.kind for copy in duplicates.read_duplicates(images)]
+    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"))
+
+
+def refuse(path: Path) -> None:
+    """UserError if there is no such folder, or if params.yaml cannot hold its name."""
+    if not path.is_dir():
+        state = "is no folder; an archive has to be unpacked first" if path.exists() else "does not exist"
+        raise UserError(f"{path} {state}: IMAGES names the folder that holds the pictures")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!a} is no UTF-8, which params.yaml has to be; rename the folder") from None

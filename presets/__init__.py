@@ -1,0 +1,1 @@
+"""Presets: overlays of params.yaml, one a benchmark."""

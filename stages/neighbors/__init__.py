@@ -1,0 +1,1 @@
+"""Nearest neighbours among embeddings: exact, approximate, and of images that have copies."""

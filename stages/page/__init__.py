@@ -1,0 +1,1 @@
+"""The report: figures, and one page to look at and to name groups in."""
