@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from stages.images.store import read_images, read_labels, read_meta
-from stages.plumbing.command import output_file, run
+from stages.plumbing.command import run
+from stages.plumbing.outputs import output_file, write_json
 from stages.plumbing.params import Block, Count, Seed
 from stages.scoring.kmeans import lloyd
 from stages.scoring.matching import score
@@ -29,7 +30,12 @@ class Params(Block):
     kmeans: KMeans
 
 
-def pixels(images: Path, labels: Path, out: Path, params: Params) -> None:
+def pixels(
+    params: Params,
+    images: Path = Path("data/images"),
+    labels: Path = Path("data/labels"),
+    out: Path = Path("reports/baselines/pixels.json"),
+) -> None:
     """Cluster the pixels of train, and test by the same centroids; write the scores of both splits as JSON."""
     known, classes = read_labels(labels)
     vectors = {split: flat(read_images(images, split)) for split in ("train", "test")}
@@ -39,8 +45,7 @@ def pixels(images: Path, labels: Path, out: Path, params: Params) -> None:
         split: score(getattr(found, split), params.clusters, known.get(split), classes) for split in ("test", "train")
     }
     with output_file(out) as path:
-        brief = json.loads(json.dumps(scores), parse_float=lambda digits: round(float(digits), 6))
-        path.write_text(json.dumps(brief, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, json.loads(json.dumps(scores), parse_float=lambda digits: round(float(digits), 6)))
     said = [f"{name} {scores['test'][name]:.4f}" for name in ("acc", "nmi", "ari") if name in scores["test"]]
     print("pixels:", *said, f"{scores['train']['clusters_alive']} of {params.clusters} clusters in use")
 

@@ -1,6 +1,5 @@
 """Stage supervised, of the baselines: the same network, views and schedule with labels, the upper bound."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +13,12 @@ from stages.images.loading import Images
 from stages.images.store import read_images, read_labels, read_meta
 from stages.images.views import PlainView, SimCLRViews, ViewSettings
 from stages.networks.backbones import Name, build_backbone
-from stages.plumbing.command import fingerprint, output_file, run
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_file, write_json
 from stages.plumbing.params import Block, Count, Positive, Seed
 from stages.training import processes
-from stages.training.checkpoint import Checkpoint
+from stages.training.checkpoint import Checkpoint, fingerprint
 from stages.training.devices import compile_if_asked, device, mixed_precision
 from stages.training.loop import Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
@@ -66,7 +66,13 @@ class Supervised:
         return {"loss": F.cross_entropy(logits, labels), "accuracy": (logits.argmax(1) == labels).float().mean()}
 
 
-def supervised(images: Path, labels: Path, out: Path, params: Params, checkpoints: Path = Path(".ckpt")) -> None:
+def supervised(
+    params: Params,
+    images: Path = Path("data/images"),
+    labels: Path = Path("data/labels"),
+    out: Path = Path("reports/baselines/supervised.json"),
+    checkpoints: Path = Path(".ckpt"),
+) -> None:
     """Train a linear layer on the backbone with the labels of train; write the accuracies of both splits as JSON."""
     known, classes = read_labels(labels)
     if set(known) != {"train", "test"}:
@@ -88,8 +94,7 @@ def supervised(images: Path, labels: Path, out: Path, params: Params, checkpoint
         found = {split: accuracy(network, images, split, view, known[split]) for split in ("test", "train")}
         if processes.first():
             with output_file(out) as path:
-                scores = {"dataset": meta.name} | {split: {"acc": share} for split, share in found.items()}
-                path.write_text(json.dumps(scores, indent=2) + "\n")
+                write_json(path, {"dataset": meta.name} | {split: {"acc": share} for split, share in found.items()})
     print("supervised:", *(f"{split} {share:.4f}" for split, share in found.items()))
 
 

@@ -121,9 +121,9 @@ def learn(name: str, folder: Path) -> Iterator[dict]:
         return stage.Params.model_validate({block: params[block] for block in stage.Params.model_fields})
 
     at = {part: folder / part for part in ("images", "pretext", "embeddings", "rule")}
-    pretext.pretext(at["images"], at["pretext"], read(pretext), folder / "ckpt")
-    embed.embed(at["images"], at["pretext"], at["embeddings"], read(embed))
-    mine.mine(at["images"], at["embeddings"], at["rule"], read(mine))
+    pretext.pretext(read(pretext), at["images"], at["pretext"], folder / "ckpt")
+    embed.embed(read(embed), at["images"], at["pretext"], at["embeddings"])
+    mine.mine(read(mine), at["images"], at["embeddings"], at["rule"])
     vectors, first = np.load(at["embeddings"] / "train.npy"), first_of_equals("train", len(images), found)
     rows = np.unique(first)
     apart = rows[nearest(Selected(vectors, rows), min(K, len(rows) - 1))][np.searchsorted(rows, first)]
@@ -132,7 +132,7 @@ def learn(name: str, folder: Path) -> Iterator[dict]:
         neighbors, out = folder / f"neighbors {kind}", folder / f"scan {kind}"
         neighbors.mkdir()
         np.save(neighbors / "train.npy", near.astype(np.int32))
-        scan.scan(at["images"], at["pretext"], at["embeddings"], neighbors, out, read(scan), folder / "ckpt")
+        scan.scan(read(scan), at["images"], at["pretext"], at["embeddings"], neighbors, out, folder / "ckpt")
         cluster = np.load(out / "probabilities-train.npy").argmax(axis=1)
         counts = contingency(labels, cluster, (params["clusters"], params["clusters"]))
         class_of = np.array(hungarian(counts))

@@ -31,10 +31,10 @@ from stages.neighbors.exact import nearest
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.plumbing.params import read
-from stages.scan import HeadsOnEmbeddings, WholeNetwork
 from stages.scoring.purity import purity
-from stages.selflabel import SelfLabeling
 from stages.tasks.pretext import Settings
+from stages.tasks.scan import HeadsOnEmbeddings, WholeNetwork
+from stages.tasks.selflabel import SelfLabeling
 from stages.tasks.simclr import SimCLR
 from stages.training.devices import device, mixed_precision
 from stages.training.inference import write_embeddings
@@ -277,21 +277,20 @@ def scan_heads() -> Row:
 def selflabel_step() -> Row:
     """A step of self-labeling, every image confident."""
     data, backbone = grey(), read(pretext.Params, Path("params.yaml")).pretext.backbone
-    p = read(selflabel.Params, Path("params.yaml")).selflabel.model_copy(update={"threshold": 1e-6})
+    p, threshold = read(selflabel.Params, Path("params.yaml")).selflabel, 1e-6
     strong = params().strong
     student, plain = (Classifier(make_encoder(backbone, data.meta), "backbone", 1, CLUSTERS) for _ in range(2))
     plain, pair = usual.channels_first(plain), MeanTeacher(student, p.ema)
     optimizer = torch.optim.Adam(student.parameters(), lr=p.lr)
     optimizer.register_step_post_hook(lambda *_: pair.follow())
-    step = our_step(
-        SelfLabeling(pair, Images(data.images, device()), strong, p), pair, optimizer, len(data.images), p.batch_size
-    )
+    task = SelfLabeling(pair, Images(data.images, device()), strong, threshold, p.class_weights)
+    step = our_step(task, pair, optimizer, len(data.images), p.batch_size)
     transforms = [usual.transforms.Compose(usual.normalise(data.meta)), usual.Strong(strong, data.meta)]
     samples = usual.Samples(data.images, transforms)
 
     def loss(weak: Tensor, augmented: Tensor) -> Tensor:
         with torch.no_grad():
-            confident = pseudo_labels(plain(weak)[0].softmax(dim=1), p.threshold)
+            confident = pseudo_labels(plain(weak)[0].softmax(dim=1), threshold)
         return confident_loss(plain(augmented)[0], confident, p.class_weights)
 
     other = usual_step(loss, plain, torch.optim.Adam(plain.parameters(), lr=p.lr))

@@ -11,7 +11,8 @@ import time
 import numpy as np
 import torch
 
-from stages.losses.scan import dataset_scan_loss, entropy
+from stages.losses.entropy import entropy
+from stages.losses.scan import dataset_scan_loss
 
 IMAGES, NEIGHBORS, CLUSTERS, HEADS = 60_000, 20, 10, 10
 

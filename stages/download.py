@@ -11,7 +11,8 @@ from pydantic import Field
 from stages.images import duplicates, store
 from stages.images.sources.dataset import Wanted, fitted
 from stages.images.sources.table import SOURCES
-from stages.plumbing import command
+from stages.plumbing.command import run
+from stages.plumbing.outputs import output_folder
 from stages.plumbing.params import Block, Count, Fraction, Seed
 
 ORDER = ("train", "unlabeled", "test")  # which of two equal images is the first
@@ -35,7 +36,7 @@ class Params(Block):
     data: Data
 
 
-def download(images: Path, labels: Path, params: Params) -> None:
+def download(params: Params, images: Path = Path("data/images"), labels: Path = Path("data/labels")) -> None:
     """Write the dataset's images to one folder and its labels to another, in the form that `images/store.py` describes.
 
     Labels lie apart so that only the stage that evaluates depends on them. Equal params give equal bytes, whatever
@@ -44,8 +45,8 @@ def download(images: Path, labels: Path, params: Params) -> None:
     data = params.data
     path = Path(data.path).expanduser() if data.path is not None else None
     with (
-        command.output_folder(images) as images_out,
-        command.output_folder(labels) as labels_out,
+        output_folder(images) as images_out,
+        output_folder(labels) as labels_out,
         # Beside the outputs there is room for a large dataset, which the system's temporary folder may not have. A
         # transfer that was given up may still write there while it is cleared.
         tempfile.TemporaryDirectory(dir=images_out, ignore_cleanup_errors=True) as scratch,
@@ -76,4 +77,4 @@ def download(images: Path, labels: Path, params: Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(download)
+    run(download)

@@ -7,7 +7,8 @@ from pathlib import Path
 from stages.images.store import read_images
 from stages.networks.encoder import Encoder, Layer
 from stages.networks.model import load_model
-from stages.plumbing.command import output_folder, run, write_json
+from stages.plumbing.command import run
+from stages.plumbing.outputs import output_folder, write_json
 from stages.plumbing.params import Block
 from stages.training import processes
 from stages.training.devices import computed, device
@@ -26,7 +27,12 @@ class Params(Block):
     embed: Embed
 
 
-def embed(images: Path, pretext: Path, out: Path, params: Params) -> None:
+def embed(
+    params: Params,
+    images: Path = Path("data/images"),
+    pretext: Path = Path("data/pretext"),
+    out: Path = Path("data/embeddings"),
+) -> None:
     """Write train.npy and test.npy, float32 (N, D) of unit length, and meta.json that names the layer."""
     encoder = load_model(pretext / "model.pt", Encoder).to(device())
     layer = params.embed.layer

@@ -10,8 +10,9 @@ import pandas as pd
 
 from stages.images.duplicates import read_duplicates
 from stages.images.store import read_labels
-from stages.plumbing.command import output_file, output_folder, run, write_json
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_file, output_folder, write_json
 from stages.plumbing.params import Block, Count, Seed
 from stages.scoring.matching import assign, certainty, confusion_matrix, contingency, hungarian, score, top_accuracy
 from stages.scoring.names import JUNK, Names, model_id, read_names
@@ -51,21 +52,21 @@ class Params(Block):
 
 
 def evaluate(
-    images: Path,
-    labels: Path,
-    embeddings: Path,
-    neighbors: Path,
-    kmeans: Path,
-    scan: Path,
-    selflabel: Path,
-    names: Path,
-    metrics: Path,
-    computed: Path,
-    confusion: Path,
-    plots: Path,
-    assignments: Path,
-    parquet: Path,
     params: Params,
+    images: Path = Path("data/images"),
+    labels: Path = Path("data/labels"),
+    embeddings: Path = Path("data/embeddings"),
+    neighbors: Path = Path("data/neighbors"),
+    kmeans: Path = Path("data/kmeans"),
+    scan: Path = Path("data/scan"),
+    selflabel: Path = Path("data/selflabel"),
+    names: Path = Path("names.yaml"),
+    metrics: Path = Path("reports/metrics.json"),
+    computed: Path = Path("reports/computed.json"),
+    confusion: Path = Path("reports/confusion.csv"),
+    plots: Path = Path("reports/plots"),
+    assignments: Path = Path("reports/assignments.csv"),
+    parquet: Path = Path("reports/assignments.parquet"),
 ) -> None:
     """Score k-means, SCAN, self-label and the embeddings: against labels where there are any, else without."""
     known, classes = read_labels(labels)

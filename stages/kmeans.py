@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.plumbing.command import output_folder, run
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_folder
 from stages.plumbing.params import Block, Count, Seed
 from stages.scoring.kmeans import lloyd
 
@@ -24,7 +25,7 @@ class Params(Block):
     kmeans: KMeans
 
 
-def kmeans(embeddings: Path, out: Path, params: Params) -> None:
+def kmeans(params: Params, embeddings: Path = Path("data/embeddings"), out: Path = Path("data/kmeans")) -> None:
     """Cluster the embeddings: int32 (N,) a split; centroids, float32 (clusters, D). Lloyd's from k-means++."""
     vectors = {split: np.load(embeddings / f"{split}.npy") for split in ("train", "test")}
     for split, rows in vectors.items():

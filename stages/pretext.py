@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 
@@ -13,9 +12,11 @@ from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.backbones import ABSENT, Name
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
+from stages.networks.vectors import read_vectors, write_unit_vectors
 from stages.networks.weights import load_weights, normalisation
-from stages.plumbing.command import fingerprint, output_folder, run, write_json, write_table
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_folder, write_json, write_table
 from stages.plumbing.params import Block, Count, Positive, Seed
 from stages.tasks.byol import BYOL
 from stages.tasks.instance import InstanceDiscrimination
@@ -24,7 +25,7 @@ from stages.tasks.pretext import PretextTask, Settings
 from stages.tasks.rotnet import RotNet
 from stages.tasks.simclr import SimCLR
 from stages.training import processes
-from stages.training.checkpoint import Checkpoint
+from stages.training.checkpoint import Checkpoint, fingerprint
 from stages.training.devices import compile_if_asked, computed, device
 from stages.training.loop import Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
@@ -36,8 +37,6 @@ TASKS: dict[str, type[PretextTask]] = {
     "rotnet": RotNet,
     "instance": InstanceDiscrimination,
 }
-COLUMNS = ["epoch", "lr", "loss"]  # of a history without epochs
-CHUNK = 2**14  # vectors read at once
 
 
 class Pretext(Block):
@@ -76,7 +75,12 @@ class Params(Block):
     pretext: Pretext
 
 
-def pretext(images: Path, out: Path, params: Params, checkpoints: Path = Path(".ckpt")) -> None:
+def pretext(
+    params: Params,
+    images: Path = Path("data/images"),
+    out: Path = Path("data/pretext"),
+    checkpoints: Path = Path(".ckpt"),
+) -> None:
     """Write model.pt and history.csv; where embeddings were made elsewhere, these too, as unit vectors."""
     torch.manual_seed(params.seed)
     if params.pretext.method in TASKS:
@@ -121,52 +125,30 @@ def freeze(images: Path, out: Path, p: Pretext) -> None:
     encoder.input = Input(meta.size, meta.channels, mean, std)
     encoder.config["input"] = encoder.input._asdict()
     with output_folder(out) as folder:
-        save_model(folder / "model.pt", encoder)
-        write_table(folder / "history.csv", [], COLUMNS)
-        write_json(folder / "meta.json", {})  # nothing was computed here
+        save_untrained(folder, encoder)
     print(f"pretext: {p.backbone}, {encoder.backbone.dim} features, weights from {p.weights}; nothing was trained")
 
 
 def take_over(images: Path, out: Path, source: Path) -> None:
     """Take embeddings that were made elsewhere: source/{train,test}.npy, float (N, D), brought to unit length."""
-    meta, found = read_meta(images), {}
-    for split in ("train", "test"):
-        path = source / f"{split}.npy"
-        try:
-            found[split] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else "no .npy file of numbers"
-            raise UserError(f"pretext.weights: {path}: {reason}; expected float (N, D), a row an image") from None
-        wanted, rows = len(read_images(images, split)), found[split]
-        if rows.ndim != 2 or rows.dtype.kind != "f" or len(rows) != wanted:
-            raise UserError(
-                f"pretext.weights: {path} is {rows.dtype} {rows.shape}; expected float ({wanted}, D), a row for every "
-                f"image of {images / split}.npy in its order"
-            )
+    meta, given = read_meta(images), {split: Path(source) / f"{split}.npy" for split in ("train", "test")}
+    found = {split: read_vectors(path, len(read_images(images, split))) for split, path in given.items()}
     dims = {split: rows.shape[1] for split, rows in found.items()}
     if dims["train"] != dims["test"]:
         raise UserError(f"pretext.weights: the vectors of train have {dims['train']} numbers, of test {dims['test']}")
     encoder = Encoder(f"{ABSENT}{dims['train']}", 1, Input(meta.size, meta.channels, meta.mean, meta.std), "none")
     with output_folder(out) as folder:
         for split, rows in found.items():
-            write_unit_vectors(folder / f"{split}.npy", source / f"{split}.npy", rows)
-        save_model(folder / "model.pt", encoder)
-        write_table(folder / "history.csv", [], COLUMNS)
-        write_json(folder / "meta.json", {})  # nothing was computed here
+            write_unit_vectors(folder / f"{split}.npy", rows, given[split])
+        save_untrained(folder, encoder)
     print(f"pretext: embeddings of {dims['train']} numbers from {source}; nothing was trained")
 
 
-def write_unit_vectors(path: Path, source: Path, rows: np.ndarray) -> None:
-    """Write rows (N, D) as float32 of unit length, in chunks. UserError for a vector that has no direction."""
-    table = np.lib.format.open_memmap(path, "w+", np.float32, rows.shape)
-    for start in range(0, len(rows), CHUNK):
-        chunk = np.asarray(rows[start : start + CHUNK], dtype=np.float64)
-        length = np.linalg.norm(chunk, axis=1, keepdims=True)
-        bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
-        if len(bad):
-            raise UserError(f"pretext.weights: row {start + bad[0]} of {source} is zero, NaN or infinite; mend it")
-        table[start : start + CHUNK] = chunk / length
-    table.flush()
+def save_untrained(folder: Path, encoder: Encoder) -> None:
+    """The outputs of a pretext that trained nothing and computed nothing."""
+    save_model(folder / "model.pt", encoder)
+    write_table(folder / "history.csv", [], ["epoch", "lr", "loss"])
+    write_json(folder / "meta.json", {})
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from stages.page import figures as drawn
 from stages.page.exhibit import GOLDEN, Cluster, exhibit
 from stages.page.template import page as compose
 from stages.plumbing import live
-from stages.plumbing.command import output_file, output_folder, run
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_file, output_folder
 from stages.plumbing.params import Block, Count
 from stages.scoring.matching import Assignment, assign, contingency, hungarian
 from stages.scoring.names import JUNK, Names, model_id, read_names
@@ -38,18 +39,18 @@ class Params(Block):
 
 
 def report(
-    images: Path,
-    labels: Path,
-    pretext: Path,
-    embeddings: Path,
-    scan: Path,
-    selflabel: Path,
-    names: Path,
-    metrics: Path,
-    confusion: Path,
-    figures: Path,
-    page: Path,
     params: Params,
+    images: Path = Path("data/images"),
+    labels: Path = Path("data/labels"),
+    pretext: Path = Path("data/pretext"),
+    embeddings: Path = Path("data/embeddings"),
+    scan: Path = Path("data/scan"),
+    selflabel: Path = Path("data/selflabel"),
+    names: Path = Path("names.yaml"),
+    metrics: Path = Path("reports/metrics.json"),
+    confusion: Path = Path("reports/confusion.csv"),
+    figures: Path = Path("reports/figures"),
+    page: Path = Path("reports/index.html"),
 ) -> None:
     """Draw confusion.png, scores.png (both need labels), prototypes.png and curves.png; write the page.
 

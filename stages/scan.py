@@ -2,33 +2,33 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import nn
 
-from stages.images.loading import Images, Rows
+from stages.images.loading import Images
 from stages.images.store import read_images
 from stages.images.strong import StrongSettings, StrongViews
 from stages.images.views import SimCLRViews, ViewSettings
-from stages.losses.scan import dataset_scan_loss, scan_loss
-from stages.networks.classifier import Classifier, ClusterHeads
+from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder
 from stages.networks.model import load_model, save_model
-from stages.plumbing.command import fingerprint, output_folder, run, write_json, write_table
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_folder, write_json, write_table
 from stages.plumbing.params import Block, Count, Positive, Seed
+from stages.tasks.scan import HeadsOnEmbeddings, WholeNetwork
 from stages.training import processes
-from stages.training.checkpoint import Checkpoint
+from stages.training.checkpoint import Checkpoint, fingerprint
+from stages.training.consensus import keep_consensus
 from stages.training.devices import compile_if_asked, computed, device
-from stages.training.inference import write_embeddings, write_probabilities
+from stages.training.inference import write_answers, write_embeddings, write_probabilities
 from stages.training.loop import History, Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
-
-CHUNK = 2**14  # embeddings classified together where the heads are compared
 
 
 class Scan(Block):
@@ -66,12 +66,12 @@ class Params(Block):
 
 
 def scan(
-    images: Path,
-    pretext: Path,
-    embeddings: Path,
-    neighbors: Path,
-    out: Path,
     params: Params,
+    images: Path = Path("data/images"),
+    pretext: Path = Path("data/pretext"),
+    embeddings: Path = Path("data/embeddings"),
+    neighbors: Path = Path("data/neighbors"),
+    out: Path = Path("data/scan"),
     checkpoints: Path = Path(".ckpt"),
 ) -> None:
     """Train cluster heads, with `scan.train: all` also the network; write the model of one head and what it says.
@@ -93,38 +93,31 @@ def scan(
     layer = json.loads((embeddings / "meta.json").read_text())["layer"] if on_embeddings else "backbone"
     torch.manual_seed(params.seed)
     model = synchronise_batchnorm(Classifier(encoder, layer, p.heads, params.clusters).to(device()))
+    vectors = {split: np.load(embeddings / f"{split}.npy", mmap_mode="r") for split in ("train", "test")}
 
-    inputs = (images, pretext, embeddings, neighbors)
-    with Checkpoint(checkpoints, "scan", fingerprint(params, *inputs)) as checkpoint:
+    kept, work = [], fingerprint(params, images, pretext, embeddings, neighbors)
+    with Checkpoint(checkpoints, "scan", work) as checkpoint:
         history: History = []
-        losses: list[dict] = []
-        agreed: dict[str, np.ndarray] = {}
-        vectors = {split: np.load(embeddings / f"{split}.npy", mmap_mode="r") for split in ("train", "test")}
         if p.head_epochs:
             history += train_heads(model, vectors["train"], pairs, params, checkpoint)
-            losses += keep_one_head(model, vectors, pairs, p, agreed)
+            kept.append(keep_consensus("scan", model, vectors, pairs, p.entropy_weight, p.consensus))
         if p.train != "heads":
             history += train_network(model, train, pairs, params, checkpoint)
-        if p.train == "views":
-            losses += keep_one_head(model, vectors, pairs, p, agreed)
-        with output_folder(out) as folder:
+        with output_folder(out) as folder, TemporaryDirectory(dir=folder) as scratch:
             if p.train == "all":
-                # Of test only where heads have yet to be averaged, and so to be asked about it.
-                for split in ("train", "test") if len(model.heads) > 1 else ("train",):
-                    path, title = folder / f"vectors-{split}.npy", f"scan, measuring {split}"
-                    vectors[split] = write_embeddings(path, title, read_images(images, split), model.encoder, layer)
-                losses += keep_one_head(model, vectors, pairs, p, agreed)
-                for path in folder.glob("vectors-*.npy"):
-                    path.unlink()
+                vectors = embed_anew(Path(scratch), images, model)
+            if p.train != "heads":
+                kept.append(keep_consensus("scan", model, vectors, pairs, p.entropy_weight, p.consensus))
+            if p.train == "all":
                 write_probabilities(folder, "scan", images, model)
             else:
                 write_answers(folder, embeddings, model)
-            for split, share in agreed.items():
+            for split, share in (pair for consensus in kept for pair in consensus.agreement.items()):
                 np.save(folder / f"agreement-{split}.npy", share)
             save_model(folder / "model.pt", model)
             write_json(folder / "meta.json", {"scan": computed()})
             write_table(folder / "history.csv", history)
-            write_table(folder / "heads.csv", losses)
+            write_table(folder / "heads.csv", [row for consensus in kept for row in consensus.losses])
 
 
 def train_heads(
@@ -159,121 +152,17 @@ def train_network(
     return fit("scan, network", task, learning, optimizer, len(train), plan, params.seed, checkpoint)
 
 
-class HeadsOnEmbeddings:
-    """A batch of SCAN on cached embeddings: only the heads compute."""
+def embed_anew(folder: Path, images: Path, model: Classifier) -> dict[str, np.ndarray]:
+    """Embeddings by the network as it is now, memory maps of files in a folder.
 
-    def __init__(self, model: Classifier, vectors: np.ndarray, pairs: np.ndarray, entropy_weight: float):
-        self.model, self.pairs, self.entropy_weight = model, pairs, entropy_weight
-        self.vectors = Rows(vectors, device())
-
-    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
-        """Embeddings (B, D) of this process's images and of a neighbour each, and the size of the global batch."""
-        own, partners = processes.share(len(rows)), random_neighbors(self.pairs, rows, generator)
-        return self.vectors(rows[own]), self.vectors(partners[own]), len(rows)
-
-    def step(self, anchors: Tensor, neighbors: Tensor, rows: int) -> dict[str, Tensor]:
-        """The loss of every head."""
-        logits = (processes.gather(self.model.classify(part), rows, dim=1) for part in (anchors, neighbors))
-        return scan_loss(*logits, self.entropy_weight)
-
-
-class WholeNetwork:
-    """A batch of SCAN on images: a view of each and a view of a random neighbour."""
-
-    def __init__(
-        self,
-        model: Classifier,
-        images: Images,
-        pairs: np.ndarray,
-        views: SimCLRViews | StrongViews,
-        entropy_weight: float,
-    ):
-        self.model, self.images, self.pairs = model, images, pairs
-        self.views, self.entropy_weight = views, entropy_weight
-
-    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Views of images of this process and of a neighbour each, by turns (2B, C, H, W); size of the global batch."""
-        both = np.stack([rows, random_neighbors(self.pairs, rows, generator)], axis=1)
-        own = processes.share(len(rows))
-        draws = self.views.draw(both.size, generator).slice(2 * own.start, 2 * own.stop)
-        return self.views(self.images(both[own].ravel()), draws), len(rows)
-
-    def step(self, views: Tensor, rows: int) -> dict[str, Tensor]:
-        """The loss of every head."""
-        logits = self.model(views).unflatten(1, (-1, 2))
-        return scan_loss(*processes.gather(logits, rows, dim=1).unbind(dim=2), self.entropy_weight)
-
-
-def random_neighbors(pairs: np.ndarray, rows: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """One of the K neighbours of each row, at random: int64 (B,). pairs: int (N, K), may be a memory map."""
-    columns = torch.randint(pairs.shape[1], (len(rows),), generator=generator).numpy()
-    return pairs[rows, columns].astype(np.int64)
-
-
-@torch.no_grad()
-def probabilities(model: Classifier, rows: Rows) -> Tensor:
-    """What the only head of the model says of embeddings (N, D): float32 (N, clusters) on the device."""
-    parts = (rows(slice(start, start + CHUNK)) for start in range(0, len(rows), CHUNK))
-    return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
-
-
-def write_answers(folder: Path, embeddings: Path, model: Classifier) -> None:
-    """What the only head says of the cached embeddings: probabilities-{train,test}.npy, float16 (N, clusters)."""
-    for split in ("train", "test"):
-        answers = probabilities(model, Rows(np.load(embeddings / f"{split}.npy", mmap_mode="r"), device()))
-        np.save(folder / f"probabilities-{split}.npy", answers.half().cpu().numpy())
-
-
-@torch.no_grad()
-def keep_one_head(
-    model: Classifier, vectors: dict[str, np.ndarray], pairs: np.ndarray, p: Scan, agreed: dict[str, np.ndarray]
-) -> list[dict]:
-    """Leave the model one head: the mean of its `consensus` heads of lowest SCAN loss over all training pairs.
-
-    No label and no test image is looked at. vectors: of train and test, float32 (N, D), pairs: int (N, K), memory maps
-    or not. Returns the losses of all heads, one row each; `agreed` gets what share of several heads agree, by split.
+    Of test only where heads have yet to be averaged, and so to be asked about it.
     """
-    heads, losses, members = model.heads, [], {}
-    if processes.first():
-        rows = Rows(vectors["train"], device())
-        for number in range(len(heads)):
-            model.heads = heads.only(number)
-            losses.append({"head": number, **dataset_scan_loss(probabilities(model, rows), pairs, p.entropy_weight)})
-        best = sorted(range(len(heads)), key=lambda head: losses[head]["loss"])[: p.consensus]
-        members = align(model, heads, rows, best)
-    losses, members = processes.broadcast((losses, members))
-    if processes.first() and len(members) > 1:
-        agreed |= {split: agreement(model, heads, members, Rows(of, device())) for split, of in vectors.items()}
-    model.heads = heads.consensus(members)
-    lowest = min(row["loss"] for row in losses)
-    which = f"the best {len(members)} of {len(heads)} heads" if len(heads) > 1 else "one head"
-    print(f"scan: loss over all pairs of neighbours {lowest:.4f} at best; kept: {which}", flush=True)
-    return losses
-
-
-def agreement(model: Classifier, heads: ClusterHeads, members: dict[int, list[int]], rows: Rows) -> np.ndarray:
-    """The share of the members that give each row the cluster which their mean gives it, float16 (N,)."""
-    answers = []
-    for some in (members, *({head: order} for head, order in members.items())):
-        model.heads = heads.consensus(some)
-        answers.append(probabilities(model, rows).argmax(dim=1))
-    mean, *each = answers
-    return torch.stack([of == mean for of in each]).float().mean(dim=0).half().cpu().numpy()
-
-
-def align(model: Classifier, heads: ClusterHeads, rows: Rows, members: list[int]) -> dict[int, list[int]]:
-    """The order of each member's clusters in which they agree most with those of the members before it."""
-    orders, total = {}, 0
-    for head in members:
-        model.heads = heads.only(head)
-        p = probabilities(model, rows)
-        if orders:
-            _, order = linear_sum_assignment((total.T @ p).cpu().numpy(), maximize=True)
-            orders[head] = order.tolist()
-        else:
-            orders[head] = list(range(p.shape[1]))
-        total = total + p[:, orders[head]]
-    return orders
+    return {
+        split: write_embeddings(
+            folder / f"{split}.npy", f"scan, measuring {split}", read_images(images, split), model.encoder, model.layer
+        )
+        for split in (("train", "test") if len(model.heads) > 1 else ("train",))
+    }
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """What tests of the whole project share: a temporary copy of it on the digits, and DVC run in it for real."""
 
-import ast
 import atexit
 import importlib
+import inspect
 import io
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -66,35 +65,6 @@ def keys(params: dict) -> set[tuple[str, ...]]:
 def common(values: object, known: dict) -> object:
     """The values of a block whose keys are known."""
     return {key: of for key, of in values.items() if key in known} if isinstance(values, dict) else values
-
-
-def local_imports(module: Path) -> set[str]:
-    """Every file of the project that a module imports, directly or through others, itself included; as posix paths.
-
-    What lies beside a module under its name (page.js beside page.py) is a part of it.
-    """
-    found, waiting = set(), [module]
-    while waiting:
-        path = waiting.pop()
-        name = path.relative_to(ROOT).as_posix()
-        if name in found:
-            continue
-        found.add(name)
-        found |= {
-            beside.relative_to(ROOT).as_posix() for beside in path.parent.glob(f"{path.stem}.*") if beside.is_file()
-        }
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{name}: relative imports hide from this test"
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for dotted in names:
-                candidate = ROOT / Path(*dotted.split(".")).with_suffix(".py")
-                if "." in dotted and candidate.exists():
-                    waiting.append(candidate)
-    return found
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -172,14 +142,23 @@ def contents(folder: Path, *names: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def signature(module: str) -> dict[str, Path]:
+    """The paths in the signature of a module's stage, by the parameters' names."""
+    stage = getattr(importlib.import_module(module), module.rpartition(".")[2])
+    parameters = inspect.signature(stage).parameters.items()
+    return {name: parameter.default for name, parameter in parameters if isinstance(parameter.default, Path)}
+
+
+def default_paths(module: str) -> list[str]:
+    """The same as texts, but for the folder of the checkpoints, which is neither input nor output."""
+    return [path.as_posix() for name, path in signature(module).items() if name != "checkpoints"]
+
+
 def run_stage(folder: Path, name: str) -> None:
-    """The function of a stage with the paths that dvc.yaml gives it, in this process: it starts at once."""
-    words = shlex.split(PIPELINE[name]["cmd"])[3:]
-    paths = {flag.removeprefix("--"): folder / path for flag, path in zip(words[::2], words[1::2], strict=True)}
-    if name in ("pretext", "scan", "selflabel"):
-        paths["checkpoints"] = folder / ".ckpt"
+    """The function of a stage with its default paths, below a project's folder, in this process: it starts at once."""
+    module = importlib.import_module(f"stages.{name}")
+    paths = {name: folder / path for name, path in signature(f"stages.{name}").items()}
     for path in paths.values():
         path.parent.mkdir(exist_ok=True)
-    module = importlib.import_module(f"stages.{name}")
     torch.set_num_threads(1)  # as in `environment`: tests run side by side
-    getattr(module, name)(**paths, params=read(module.Params, folder / "params.yaml"))
+    getattr(module, name)(params=read(module.Params, folder / "params.yaml"), **paths)

@@ -79,7 +79,7 @@ def run_stage(tmp_path, index: str, recall: float = 0.9) -> dict:
     np.save(folder / "test.npy", clustered(500, seed=1))
     params = stage.Params(mine=stage.Mine(k=5, index=index, recall=recall))
     write_duplicates(folder, [])
-    stage.mine(folder, folder, tmp_path / "neighbors", params)
+    stage.mine(params, folder, folder, tmp_path / "neighbors")
     return json.loads((tmp_path / "neighbors/meta.json").read_text())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.plumbing import command
+from stages.plumbing import command, outputs
 from stages.plumbing.errors import UserError
 from stages.plumbing.params import Block
 
@@ -90,11 +90,11 @@ def test_help_is_the_docstring(monkeypatch, capsys):
 STAGE = """
 import sys, time
 from pathlib import Path
-from stages import command
+from stages.plumbing import command, outputs
 from stages.plumbing.errors import UserError
 
 def stage(out: Path, source: Path = None):
-    with command.output_folder(out) as folder:
+    with outputs.output_folder(out) as folder:
         (folder / "half").write_text("done")
         print("ready", flush=True)
         {body}
@@ -184,7 +184,7 @@ def test_interrupted_from_the_keyboard(script, environment, tmp_path):
 
 def test_an_output_folder_replaces_what_was_there(tmp_path):
     for content in ("first", "second"):
-        with command.output_folder(tmp_path / "deep" / "out") as folder:
+        with outputs.output_folder(tmp_path / "deep" / "out") as folder:
             (folder / content).write_text(content)
             assert not (tmp_path / "deep" / "out" / content).exists()
         assert [path.name for path in (tmp_path / "deep" / "out").iterdir()] == [content]
@@ -193,7 +193,7 @@ def test_an_output_folder_replaces_what_was_there(tmp_path):
 
 def test_an_output_file_replaces_what_was_there(tmp_path):
     for content in ("first", "second"):
-        with command.output_file(tmp_path / "deep" / "out.csv") as file:
+        with outputs.output_file(tmp_path / "deep" / "out.csv") as file:
             file.write_text(content)
         assert (tmp_path / "deep" / "out.csv").read_text() == content
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out.csv"]
@@ -213,7 +213,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, error, earlier):
             (partial / "new" if partial.is_dir() else partial).write_text("half")
             raise error
 
-    for output in (command.output_folder(tmp_path / "out"), command.output_file(tmp_path / "out.csv")):
+    for output in (outputs.output_folder(tmp_path / "out"), outputs.output_file(tmp_path / "out.csv")):
         with pytest.raises(error):
             fail_midway(output)
     assert sorted(tmp_path.rglob("*")) == before
@@ -226,7 +226,7 @@ def test_what_a_killed_run_left_is_cleared(script, environment, tmp_path):
         process.kill()
     assert (tmp_path / "out.partial" / "half").exists(), "otherwise this tests nothing"
     assert not (tmp_path / "out").exists()
-    with command.output_folder(tmp_path / "out") as folder:
+    with outputs.output_folder(tmp_path / "out") as folder:
         assert list(folder.iterdir()) == []
     assert not (tmp_path / "out.partial").exists()
 
@@ -277,7 +277,7 @@ def watched(tmp_path):
     """A stage that tells its process id once it runs, and would go on for two minutes."""
     (tmp_path / "stage.py").write_text(
         "import os, time\n"
-        "from stages import command\n"
+        "from stages.plumbing import command\n"
         "def stage():\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(120)\n"

@@ -17,7 +17,7 @@ from PIL import Image
 from stages import download
 from stages.images import store
 from stages.images.sources import filling, pictures
-from stages.plumbing import command
+from stages.plumbing import command, progress
 
 DATA = {"name": "folder", "image_size": None, "limit": None, "test_share": 0.25, "split_seed": 0, "unreadable": 0.01}
 
@@ -520,7 +520,7 @@ def test_a_disk_without_room(tmp_path, monkeypatch):
 
 def test_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
     root = labelled(tmp_path / "mine")
-    monkeypatch.setattr(filling, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
     monkeypatch.setattr(filling, "TASK", 1)
     monkeypatch.setattr(
         filling.os, "sched_getaffinity", lambda process: {0, 1}, raising=False
@@ -528,7 +528,7 @@ def test_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
     read = pictures.read
     monkeypatch.setattr(pictures, "read", lambda *of: time.sleep(0.1) or read(*of))
     run(monkeypatch, tmp_path, root)
-    assert re.search(r"folder: reading train: [12] of 3 images, \d+/s, 0 min left", capsys.readouterr().out)
+    assert re.search(r"folder: reading train · +(33|67) % · \d+ images/s", capsys.readouterr().out)
 
 
 def test_odd_names(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def write_blobs(folder: Path, per_cluster: int, clusters: int = 4, spread: float
 
 def kmeans(folder: Path, clusters: int, restarts: int = 3, seed: int = 0, out: str = "out") -> dict[str, np.ndarray]:
     params = {"seed": seed, "clusters": clusters, "kmeans": {"restarts": restarts}}
-    stage.kmeans(folder / "in", folder / out, stage.Params.model_validate(params))
+    stage.kmeans(stage.Params.model_validate(params), folder / "in", folder / out)
     return {path.stem: np.load(path) for path in (folder / out).iterdir()}
 
 

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from stages.losses.byol import byol_loss
 from stages.losses.confident import Confident, confident_loss, pseudo_labels
-from stages.losses.nt_xent import info_nce, nt_xent, prediction_loss
+from stages.losses.info_nce import info_nce
+from stages.losses.nt_xent import nt_xent
 from stages.losses.scan import dataset_scan_loss, scan_loss
 
 
@@ -71,12 +73,12 @@ def test_info_nce_equals_its_formula_with_queue_and_own_key():
         assert info_nce(queries, keys, queue, 0.2).item() == pytest.approx(total, abs=1e-5)
 
 
-def test_prediction_loss_is_the_squared_distance_of_unit_vectors():
+def test_byol_loss_is_the_squared_distance_of_unit_vectors():
     a, b = torch.randn(2, 6, 2, 5, generator=torch.Generator().manual_seed(0))
     unit = (v / v.norm(dim=-1, keepdim=True) for v in (a.double(), b.double()))
     expected = torch.sub(*unit).square().sum(-1).mean()
-    assert prediction_loss(a, b).item() == pytest.approx(expected.item(), abs=1e-6)
-    assert prediction_loss(a, 3 * a).item() == pytest.approx(0, abs=1e-6)
+    assert byol_loss(a, b).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert byol_loss(a, 3 * a).item() == pytest.approx(0, abs=1e-6)
 
 
 def slow_scan(anchors, neighbors, weight):

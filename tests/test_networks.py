@@ -10,7 +10,7 @@ from stages.networks.classifier import Classifier, ClusterHeads
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import load_model, save_model
 from stages.plumbing.errors import UserError
-from stages.scan import align
+from stages.training.consensus import align
 
 
 def encoder(channels=1, backbone="small"):

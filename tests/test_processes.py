@@ -18,9 +18,9 @@ from stages.images.views import SimCLRViews, ViewSettings
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.pretext import TASKS as PRETEXTS
-from stages.scan import HeadsOnEmbeddings, WholeNetwork
-from stages.selflabel import SelfLabel, SelfLabeling
 from stages.tasks.pretext import Settings
+from stages.tasks.scan import HeadsOnEmbeddings, WholeNetwork
+from stages.tasks.selflabel import SelfLabeling
 from stages.training import processes
 from stages.training.devices import precision
 from stages.training.mean_teacher import MeanTeacher
@@ -29,16 +29,6 @@ ROWS = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 7, 22, 30])  # an odd number, s
 INPUT = Input(12, 3, [0.5] * 3, [0.25] * 3)
 MEMORIES = ("queue", "bank")  # what pretexts remember beside weights
 STRONG = StrongSettings(flip=0.5, padding=1, operations=2, cutout=4)
-SELFLABEL = SelfLabel(
-    threshold=0.3,
-    class_weights=True,
-    ema=0.9,
-    epochs=1,
-    batch_size=13,
-    lr=0.1,
-    weight_decay=0.0,
-    optimizer="adam",
-)
 
 
 def make_task(name):
@@ -65,8 +55,8 @@ def make_task(name):
         return HeadsOnEmbeddings(model, vectors, pairs, 5.0), model.heads
     with torch.no_grad():
         model.heads.weight.mul_(30)  # surer than at the start, so that some answers are confident and some are not
-    pair = MeanTeacher(model, SELFLABEL.ema)
-    return SelfLabeling(pair, images, STRONG, SELFLABEL), pair
+    pair = MeanTeacher(model, 0.9)
+    return SelfLabeling(pair, images, STRONG, threshold=0.3, class_weights=True), pair
 
 
 def one_step(name):
@@ -126,15 +116,15 @@ images, out = Path("data/images"), {name: Path("OUT", name) for name in ("p", "e
 
 def chain():
     params = {stage: read(stage.Params, Path("params.yaml")) for stage in (embed, mine, pretext, scan, selflabel)}
-    pretext.pretext(images, out["p"], params[pretext])
+    pretext.pretext(params[pretext], images, out["p"])
     processes.broadcast(None)  # the others go on when the first has written
-    embed.embed(images, out["p"], out["e"], params[embed])
+    embed.embed(params[embed], images, out["p"], out["e"])
     if processes.first():
-        mine.mine(images, out["e"], out["m"], params[mine])
+        mine.mine(params[mine], images, out["e"], out["m"])
     processes.broadcast(None)
-    scan.scan(images, out["p"], out["e"], out["m"], out["s"], params[scan])
+    scan.scan(params[scan], images, out["p"], out["e"], out["m"], out["s"])
     processes.broadcast(None)
-    selflabel.selflabel(images, out["s"], out["l"], params[selflabel])
+    selflabel.selflabel(params[selflabel], images, out["s"], out["l"])
 
 processes.run(chain)
 """
@@ -147,7 +137,7 @@ def test_the_stages_under_torchrun_make_what_they_make_alone(tmp_path):
     # Rounding differs, and training makes much of it, so: one epoch and small learning rates.
     tame = {"epochs": 1, "lr": 1.0e-3, "batch_size": 255}
     set_params(project, {"pretext": tame, "scan": tame, "selflabel": tame | {"threshold": 0.11}})
-    run(sys.executable, "-m", "stages.download", "--images", "data/images", "--labels", "data/labels", cwd=project)
+    run(sys.executable, "-m", "stages.download", cwd=project)
     for out, python in {"one": [sys.executable], "two": TORCHRUN}.items():
         (project / f"{out}.py").write_text(CHAIN.replace("OUT", out))
         done = run(*python, f"{out}.py", cwd=project, DEVICE="cpu", PYTHONPATH=str(project)).stdout
@@ -190,8 +180,8 @@ def test_where_several_gpus_are_visible_a_stage_starts_itself_once_for_each(monk
 def test_under_torchrun_an_error_is_said_once(tmp_path):
     project = make_project(tmp_path / "project")
     set_params(project, {"pretext": {"lr": 1.0e30}})
-    run(sys.executable, "-m", "stages.download", "--images", "data/images", "--labels", "data/labels", cwd=project)
-    command = [*TORCHRUN, "-m", "stages.pretext", "--images", "data/images", "--out", "data/pretext"]
+    run(sys.executable, "-m", "stages.download", cwd=project)
+    command = [*TORCHRUN, "-m", "stages.pretext"]
     result = run(*command, cwd=project, check=False, DEVICE="cpu")
     assert result.returncode
     assert result.stderr.count("pretext: the loss of pretext is") == 1

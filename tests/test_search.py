@@ -95,7 +95,7 @@ def mine(folder, k: int, duplicates: list[Duplicate] | None = None, **splits: np
         np.save(folder / "in" / f"{split}.npy", rows)
     write_duplicates(folder / "in", duplicates or [])
     params = stage.Params.model_validate({"mine": {"k": k, "index": "exact", "recall": 0.98}})
-    stage.mine(folder / "in", folder / "in", folder / "out", params)
+    stage.mine(params, folder / "in", folder / "in", folder / "out")
 
 
 def test_stage_searches_each_split_among_itself_and_says_when_test_is_too_small(tmp_path, capsys):

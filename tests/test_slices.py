@@ -10,7 +10,7 @@ import time
 
 import pytest
 import yaml
-from project import ROOT, contents, environment, make_project, run, set_params
+from project import contents, environment, make_project, run, set_params
 from toy import make_toy
 
 
@@ -35,7 +35,6 @@ def worked(result):
 
 def test_a_run_in_slices_ends_in_the_bytes_of_one_in_a_piece(tmp_path, blocked):
     whole = make_project(tmp_path / "whole")
-    shutil.copytree(ROOT / "studies", whole / "studies")
     set_params(whole, {"pretext": {"epochs": 32, "backbone": "tiny"}})
     slices(whole, blocked, "--until", "download")
     sliced = shutil.copytree(whole, tmp_path / "sliced")

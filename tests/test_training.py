@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.plumbing.command import fingerprint
+from stages.plumbing import progress
 from stages.plumbing.errors import UserError
 from stages.plumbing.params import Block
 from stages.training import checkpoint as checkpoints
-from stages.training import progress
-from stages.training.checkpoint import Checkpoint
+from stages.training.checkpoint import Checkpoint, fingerprint
 from stages.training.loop import Plan, batches, fit, learning_rate
 from stages.training.mean_teacher import MeanTeacher
 

@@ -15,8 +15,9 @@ from commands.trained import MODEL, load_classifier, name_clusters
 from stages.images.sources import pictures
 from stages.images.store import read_images, read_meta
 from stages.networks.classifier import Classifier
-from stages.plumbing.command import output_folder, run
+from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_folder
 from stages.plumbing.params import Block, Count, Seed
 
 LOADERS = {"model.onnx": load_onnx, "model.pt2": load_pt2}

@@ -24,6 +24,9 @@ from stages.neighbors.exact import nearest
 from stages.networks.classifier import Classifier
 from stages.networks.encoder import Encoder, Input
 from stages.tasks.pretext import Settings
+from stages.tasks.scan import HeadsOnEmbeddings
+from stages.tasks.selflabel import SelfLabeling
+from stages.tasks.simclr import SimCLR
 from stages.training.devices import device, mixed_precision
 from stages.training.loop import learn, make_optimizer
 from stages.training.mean_teacher import MeanTeacher
@@ -225,15 +228,15 @@ def measure(size: int, backbone: str, channels: int, clusters: int, content: dic
     rows, mean, std = np.arange(batch), [0.5] * channels, [0.25] * channels
     encoder = Encoder(backbone, p.pretext.projection_dim, Input(size, channels, mean, std)).to(device()).train()
 
-    task = pretext.SimCLR(encoder, images, SimCLRViews(p.views, mean, std), Settings(p.pretext.temperature))
+    task = SimCLR(encoder, images, SimCLRViews(p.views, mean, std), Settings(p.pretext.temperature))
     optimizer = make_optimizer("sgd", task.parameters(), p.pretext.lr, 0.0)
     learning = _seconds(lambda: learn(task, task.prepare(rows, generator), task, optimizer)) / batch
     kept = _activations(lambda: task.step(*task.prepare(rows[:8], generator))["loss"]) / 8
 
     student = Classifier(encoder, "backbone", 1, clusters).to(device())
     pair = MeanTeacher(student, 0.9)
-    anything = label.selflabel.model_copy(update={"threshold": 1e-6})  # or nothing would be learnt from
-    task = selflabel.SelfLabeling(pair, images, label.strong, anything)
+    least = 1e-6  # or nothing would be learnt from
+    task = SelfLabeling(pair, images, label.strong, least, class_weights=True)
     optimizer = make_optimizer("adam", student.parameters(), 1e-6, 0.0)
     labelling = _seconds(lambda: learn(task, task.prepare(rows, generator), student, optimizer)) / batch
 
@@ -259,7 +262,7 @@ def _on_vectors(encoder: Encoder, clusters: int, p: scan.Params) -> tuple[float,
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = chance.integers(0, count, (count, 20), np.int32)
     model = Classifier(encoder, "backbone", p.scan.heads, clusters).to(device())
-    task = scan.HeadsOnEmbeddings(model, vectors, pairs, p.scan.entropy_weight)
+    task = HeadsOnEmbeddings(model, vectors, pairs, p.scan.entropy_weight)
     optimizer = make_optimizer("adam", model.heads.parameters(), p.scan.head_lr, 0.0)
     rows = np.arange(min(count, p.scan.head_batch_size))
     head = _seconds(lambda: learn(task, task.prepare(rows, generator), model.heads, optimizer)) / len(rows)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from stages.images.sources.reading import printable
-from stages.plumbing.command import output_file
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_file
 
 How = Literal["link", "copy", "move"]
 UNSURE, UNDO, PARTIAL = "unsure", "undo.csv", ".partial"

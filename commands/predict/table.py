@@ -15,12 +15,12 @@ from stages.images.sources.reading import printable, report_others
 from stages.images.sources.walking import walk
 from stages.images.views import PlainView
 from stages.networks.classifier import Classifier
-from stages.plumbing.command import output_file
 from stages.plumbing.errors import UserError
+from stages.plumbing.outputs import output_file
+from stages.plumbing.progress import Progress
 from stages.scoring.matching import assign
 from stages.training.devices import device, mixed_precision
 from stages.training.inference import BATCH
-from stages.training.progress import Progress
 
 COLUMNS = ["path", "cluster", "name", "confidence", "margin", "unsure", "error"]
 SHOWN = 10  # groups in the summary

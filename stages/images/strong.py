@@ -10,7 +10,6 @@ several processes can each take their slice of one draw for the global batch. Sm
 are made in one call.
 """
 
-from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import torch
@@ -70,7 +69,7 @@ class StrongViews:
         flip = uniform() < s.flip
         shift = whole(-s.padding, s.padding, 2)
         operation = whole(0, len(OPERATIONS) - 1, s.operations)
-        low, high = torch.tensor([bounds for _, *bounds in OPERATIONS.values()]).T
+        low, high = torch.tensor([*OPERATIONS.values()]).T
         magnitude = torch.lerp(low[operation], high[operation], uniform(s.operations))
         return Draws(flip, shift, operation, magnitude, whole(min(1, s.cutout), s.cutout), uniform(2))
 
@@ -101,17 +100,16 @@ def apply(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
     magnitude = magnitude.to(images.device)
     back = order.argsort(dim=1)
     steps = torch.cat([order[:1], back[:-1].gather(1, order[1:]), back[-1:]]).to(images.device)
-    functions = [function for function, _, _ in OPERATIONS.values()]
     for i, count in enumerate(counts):
         *groups, moved = images.index_select(0, steps[i]).split(count)
-        todo = zip(count, functions, groups, magnitude[i].split(count))
+        todo = zip(count, RECOLOURINGS, groups, magnitude[i].split(count))
         done = [function(group, m) for n, function, group, m in todo if n]
         images = torch.cat([*done, affine(moved, maps[i, len(order[i]) - len(moved) :])])
     return images.index_select(0, steps[-1])
 
 
-# The operations. Each takes images, uint8 (B, C, H, W) with C = 1 or 3, and one magnitude per image, float32 (B,) on
-# the images' device; it returns uint8 of the same shape and never writes into its input.
+# The operations that change values. Each takes images, uint8 (B, C, H, W) with C = 1 or 3, and one magnitude per image,
+# float32 (B,) on the images' device; it returns uint8 of the same shape and never writes into its input.
 
 
 def identity(images: Tensor, magnitude: Tensor) -> Tensor:
@@ -194,49 +192,36 @@ def posterize(images: Tensor, magnitude: Tensor) -> Tensor:
     return images.bitwise_right_shift(dropped).bitwise_left_shift_(dropped)
 
 
-def rotate(images: Tensor, magnitude: Tensor) -> Tensor:
-    """Turn about the image's centre; magnitude in degrees, counter-clockwise."""
-    return _move(images, "rotate", magnitude)
-
-
-def shear_x(images: Tensor, magnitude: Tensor) -> Tensor:
-    """Move each row by the magnitude times its distance from the top, positive to the left."""
-    return _move(images, "shear_x", magnitude)
-
-
-def shear_y(images: Tensor, magnitude: Tensor) -> Tensor:
-    """Move each column by the magnitude times its distance from the left edge, positive upwards."""
-    return _move(images, "shear_y", magnitude)
-
-
-def translate_x(images: Tensor, magnitude: Tensor) -> Tensor:
-    """Move by the magnitude times the width, positive to the left."""
-    return _move(images, "translate_x", magnitude)
-
-
-def translate_y(images: Tensor, magnitude: Tensor) -> Tensor:
-    """Move by the magnitude times the height, positive upwards."""
-    return _move(images, "translate_y", magnitude)
-
-
-# By name: the operation and the lowest and highest magnitude, as SCAN has them.
-OPERATIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float, float]] = {
-    "identity": (identity, 0, 0),
-    "autocontrast": (autocontrast, 0, 0),
-    "equalize": (equalize, 0, 0),
-    "solarize": (solarize, 0, 256),
-    "colour": (colour, 0.05, 0.95),
-    "contrast": (contrast, 0.05, 0.95),
-    "brightness": (brightness, 0.05, 0.95),
-    "sharpness": (sharpness, 0.05, 0.95),
-    "posterize": (posterize, 4, 8),
-    "rotate": (rotate, -30, 30),
-    "shear_x": (shear_x, -0.1, 0.1),
-    "shear_y": (shear_y, -0.1, 0.1),
-    "translate_x": (translate_x, -0.1, 0.1),
-    "translate_y": (translate_y, -0.1, 0.1),
+# The first of OPERATIONS, which change values; the others move pixels, see `affine_maps`.
+RECOLOURINGS = (
+    identity,
+    autocontrast,
+    equalize,
+    solarize,
+    colour,
+    contrast,
+    brightness,
+    sharpness,
+    posterize,
+)
+# The lowest and the highest magnitude of each operation, as SCAN has them.
+OPERATIONS: dict[str, tuple[float, float]] = {
+    "identity": (0, 0),
+    "autocontrast": (0, 0),
+    "equalize": (0, 0),
+    "solarize": (0, 256),
+    "colour": (0.05, 0.95),
+    "contrast": (0.05, 0.95),
+    "brightness": (0.05, 0.95),
+    "sharpness": (0.05, 0.95),
+    "posterize": (4, 8),
+    "rotate": (-30, 30),  # degrees about the image's centre, counter-clockwise
+    "shear_x": (-0.1, 0.1),  # times its distance from the top each row moves, positive to the left
+    "shear_y": (-0.1, 0.1),  # times its distance from the left edge each column moves, positive upwards
+    "translate_x": (-0.1, 0.1),  # of the width, positive to the left
+    "translate_y": (-0.1, 0.1),  # of the height, positive upwards
 }
-MOVES = list(OPERATIONS).index("rotate")  # from here on they move pixels
+MOVES = len(RECOLOURINGS)  # from here on they move pixels
 
 
 def flip_and_shift(images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
@@ -294,11 +279,6 @@ def cut(pixels: Tensor, side: Tensor, centre: Tensor) -> Tensor:
 
     columns, rows = kept(width, centre[:, 0]), kept(height, centre[:, 1])
     return pixels.mul_((rows[:, None, :, None] | columns[:, None, None, :]).to(pixels.dtype))
-
-
-def _move(images: Tensor, name: str, magnitude: Tensor) -> Tensor:
-    operation = torch.full(magnitude.shape, list(OPERATIONS).index(name))
-    return affine(images, affine_maps(operation, magnitude.cpu(), *images.shape[-2:]).to(images.device))
 
 
 def _pick(images: Tensor, row: Tensor, column: Tensor) -> Tensor:

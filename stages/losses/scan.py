@@ -4,13 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EPSILON = 1e-8
+from stages.losses.entropy import EPSILON, entropy
+
 CHUNK = 2**20  # numbers that are looked at together: few enough to stay in a processor's cache
-
-
-def entropy(p: Tensor) -> Tensor:
-    """Entropy in nats of distributions along the last dimension."""
-    return -(p * torch.log(p.clamp_min(EPSILON))).sum(dim=-1)
 
 
 def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict[str, Tensor]:

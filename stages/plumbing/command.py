@@ -1,57 +1,41 @@
-"""How a stage becomes a command: flags from its signature, outputs whole or not at all, errors in one line."""
+"""How a stage becomes a command: flags from its signature, errors in one line, and an end when DVC ends."""
 
 import argparse
 import contextlib
-import csv
 import gc
-import hashlib
 import importlib
 import inspect
-import json
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from stages.plumbing import live
 from stages.plumbing.errors import UserError
-from stages.plumbing.launch import first
+from stages.plumbing.launch import launch
 from stages.plumbing.params import read
 
-_own_code: list[Path] = []  # of the stage that this process runs, before checks import the code of others
+_code: set[Path] = set()  # of the stage that this process runs, before checks import the code of others
 SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 
 
 def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda call: call()) -> None:
     """Run `stage` from the command line, its call made by `within` (say, in several processes).
 
-    Every parameter annotated `Path` becomes a required flag (`out` → `--out`; one with a default is optional); the
-    parameter `params` is read from `--params` (params.yaml) against its annotation, a pydantic model. A UserError ends
-    the process with one line on stderr and exit code 1; anything else is a fault of ours and shows its traceback.
+    Every parameter annotated `Path` becomes a flag (`out` → `--out`) with the parameter's default; one without a
+    default is required. The parameter `params` is read from `--params` (params.yaml) against its annotation, a pydantic
+    model. A UserError ends the process with one line on stderr and exit code 1; anything else is a fault of ours and
+    shows its traceback.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {_module(stage)}", description=inspect.getdoc(stage))
-    schema = None
-    for name, parameter in inspect.signature(stage).parameters.items():
-        if name == "params":
-            schema = parameter.annotation
-            parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
-        else:
-            optional = parameter.default is not inspect.Parameter.empty
-            default = parameter.default if optional else None
-            parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=not optional, default=default)
-    arguments = vars(parser.parse_args())
+    schema, arguments = _arguments(stage)
     _stop_with_parent()
     start, speaks = time.monotonic(), True
     try:
-        speaks = first()
-        if speaks and os.environ.get("DVC_STAGE") == stage.__name__:
+        speaks = launch().rank == 0
+        # Not again by the processes that a stage starts of itself: then the environment has their number.
+        if launch().count == 1 and os.environ.get("DVC_STAGE") == stage.__name__:
             _begin(stage.__name__, arguments)
         if schema is not None:
             arguments["params"] = read(schema, arguments["params"])
@@ -73,6 +57,22 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
     sys.exit(f"{stage.__name__}: {message}")
 
 
+def _arguments(stage: Callable) -> tuple[type | None, dict[str, Path]]:
+    """The schema of the stage's params, None if it reads none, and what the command line says of its paths."""
+    parser = argparse.ArgumentParser(prog=f"python -m {_module(stage)}", description=inspect.getdoc(stage))
+    schema = None
+    for name, parameter in inspect.signature(stage).parameters.items():
+        default = Path("params.yaml") if name == "params" else parameter.default
+        if name == "params":
+            schema = parameter.annotation
+        flag = f"--{name.replace('_', '-')}"
+        if default is inspect.Parameter.empty:
+            parser.add_argument(flag, type=Path, required=True, metavar="PATH")
+        else:
+            parser.add_argument(flag, type=Path, default=default, metavar="PATH", help=f"default: {default}")
+    return schema, vars(parser.parse_args())
+
+
 def _module(stage: Callable) -> str:
     """The name by which Python was asked to run a stage."""
     spec = sys.modules["__main__"].__spec__
@@ -84,83 +84,18 @@ def _begin(stage: str, arguments: dict[str, Path]) -> None:
     if not (position := live.position(stage, Path("dvc.yaml"))):
         return
     print(position, flush=True)
-    _own_code.extend(_project_code())
+    _code.update(_imported())
     # By name instead of by import: a check cannot change a result, so no stage shall run again for an edit of it.
     check = importlib.import_module("commands.preflight").check_before
     check(stage, arguments.get("params", Path("params.yaml")), arguments.get("images", Path("data/images")))
 
 
-@contextlib.contextmanager
-def output_folder(out: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `out` when the block ends well, and vanishes when it does not.
-
-    What stood at `out` before is replaced. The scratch folder lies beside `out` (`<out>.partial`, ignored by git and
-    DVC), so the last step is a rename; one that a killed run left behind is cleared. Of several processes (torchrun)
-    only the first one writes there, what the others write goes nowhere.
-    """
-    if not first():
-        with tempfile.TemporaryDirectory() as nowhere:
-            yield Path(nowhere)
-        return
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        shutil.rmtree(out)
-    os.replace(partial, out)
+def code() -> list[Path]:
+    """The files of this project that the running stage imports."""
+    return sorted(_code or _imported())
 
 
-@contextlib.contextmanager
-def output_file(out: Path) -> Iterator[Path]:
-    """Like `output_folder`, for a single file."""
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_table(path: Path, rows: list[dict[str, float]], columns: list[str] | None = None) -> None:
-    """Rows of numbers as CSV; a column that a row lacks is empty there. Without `columns`, all that rows name."""
-    columns = columns or list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """A small table that people may read, too: UTF-8, two blanks an indent."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def fingerprint(params: BaseModel, *inputs: Path) -> str:
-    """What an unfinished run may be continued by: a hash of its params, its inputs' bytes, the code and torch.
-
-    Code is every module of this project that the stage has imported. Of several processes only the first one needs it,
-    and reads the inputs.
-    """
-    if not first():
-        return ""
-    digest = hashlib.sha256(params.model_dump_json().encode())
-    digest.update(version("torch").encode())
-    code = sorted(_own_code or _project_code())
-    for path in [*code, *(file for folder in inputs for file in sorted(folder.rglob("*")))]:
-        if path.is_file():
-            with open(path, "rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
-def _project_code() -> set[Path]:
-    """The files of this project that are imported now."""
+def _imported() -> set[Path]:
     modules = [module for name, module in sys.modules.items() if name.startswith("stages.") or name == "__main__"]
     return {Path(module.__file__) for module in modules if getattr(module, "__file__", None)}
 

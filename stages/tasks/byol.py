@@ -8,10 +8,10 @@ from torch import Tensor
 
 from stages.images.loading import Images
 from stages.images.views import SimCLRViews
-from stages.losses.nt_xent import prediction_loss
+from stages.losses.byol import byol_loss
 from stages.networks.encoder import Encoder, projection_head
 from stages.tasks.pretext import PretextTask, Settings
-from stages.training import processes
+from stages.training import ema, processes
 
 
 class BYOL(PretextTask):
@@ -35,10 +35,8 @@ class BYOL(PretextTask):
         with torch.no_grad():
             aimed = self.target(views).unflatten(0, (-1, 2))
         predicted, aimed = processes.gather(predicted, rows), processes.gather(aimed, rows)
-        return {"loss": prediction_loss(predicted, aimed.flip(1))}
+        return {"loss": byol_loss(predicted, aimed.flip(1))}
 
-    @torch.no_grad()
     def follow(self) -> None:
-        """target ← ema · target + (1 - ema) · online, for every weight."""
-        for target, online in zip(self.target.parameters(), self.encoder.parameters(), strict=True):
-            target.lerp_(online, 1 - self.settings.ema)
+        """The target's weights follow; BatchNorm's statistics are each network's own."""
+        ema.follow(self.target.parameters(), self.encoder.parameters(), self.settings.ema)

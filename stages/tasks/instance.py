@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stages.images.loading import Images
 from stages.images.views import SimCLRViews
-from stages.losses.nt_xent import info_nce
+from stages.losses.info_nce import info_nce
 from stages.networks.encoder import Encoder
 from stages.tasks.pretext import PretextTask, Settings
 from stages.training import processes

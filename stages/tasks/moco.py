@@ -9,11 +9,11 @@ from torch import Tensor
 
 from stages.images.loading import Images
 from stages.images.views import SimCLRViews
-from stages.losses.nt_xent import info_nce
+from stages.losses.info_nce import info_nce
 from stages.networks.encoder import Encoder
 from stages.plumbing.errors import UserError
 from stages.tasks.pretext import PretextTask, Settings
-from stages.training import processes
+from stages.training import ema, processes
 
 GROUPS, LEAST = 8, 16  # parts that a batch of keys is normalised in, as by eight GPUs, of at least so many images
 
@@ -62,8 +62,6 @@ class MoCo(PretextTask):
         keys = torch.cat([self.key_encoder(part) for part in images[order].tensor_split(groups)])
         return keys[order.argsort()]
 
-    @torch.no_grad()
     def follow(self) -> None:
-        """keys ← ema · keys + (1 - ema) · queries, for every weight. BatchNorm's statistics are each network's own."""
-        for key, query in zip(self.key_encoder.parameters(), self.encoder.parameters(), strict=True):
-            key.lerp_(query, 1 - self.settings.ema)
+        """The key encoder's weights follow; BatchNorm's statistics are each network's own."""
+        ema.follow(self.key_encoder.parameters(), self.encoder.parameters(), self.settings.ema)

@@ -4,14 +4,18 @@ They lie outside the stages' outputs, because DVC deletes those before a stage r
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
+from stages.plumbing import command
 from stages.plumbing.errors import UserError
 from stages.training import processes
 
@@ -86,3 +90,20 @@ class Checkpoint:
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, path)
+
+
+def fingerprint(params: BaseModel, *inputs: Path) -> str:
+    """What an unfinished run may be continued by: a hash of its params, its inputs' bytes, the code and torch.
+
+    Code is every module of this project that the stage has imported. Of several processes only the first one needs it,
+    and reads the inputs.
+    """
+    if not processes.first():
+        return ""
+    digest = hashlib.sha256(params.model_dump_json().encode())
+    digest.update(version("torch").encode())
+    for path in [*command.code(), *(file for folder in inputs for file in sorted(folder.rglob("*")))]:
+        if path.is_file():
+            with open(path, "rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

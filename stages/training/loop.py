@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from stages.images.loading import ahead
 from stages.plumbing import live
 from stages.plumbing.errors import UserError
+from stages.plumbing.progress import Progress
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import device, mixed_precision
-from stages.training.progress import Progress
 
 History = list[dict[str, float]]
 

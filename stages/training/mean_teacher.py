@@ -2,8 +2,9 @@
 
 from copy import deepcopy
 
-import torch
 from torch import nn
+
+from stages.training import ema
 
 
 class MeanTeacher(nn.Module):
@@ -19,14 +20,8 @@ class MeanTeacher(nn.Module):
         self.teacher = deepcopy(student).requires_grad_(False) if decay else student
         self.decay = decay
 
-    @torch.no_grad()
     def follow(self) -> None:
         """Take one step of the average; call it after each step of the student's optimiser."""
-        if not self.decay:
-            return
-        # BatchNorm's running statistics belong to the average as the weights do; its counter of batches is no average.
-        for mine, theirs in zip(self.teacher.state_dict().values(), self.student.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - self.decay)
-            else:
-                mine.copy_(theirs)
+        if self.decay:
+            # BatchNorm's running statistics belong to the average as the weights do.
+            ema.follow(self.teacher.state_dict().values(), self.student.state_dict().values(), self.decay)

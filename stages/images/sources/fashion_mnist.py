@@ -4,21 +4,17 @@ Whichever that is, every file must have the known md5, so the result is the same
 network is a normal place to run this.
 """
 
-import gzip
 import hashlib
-import math
 import os
-import struct
 import subprocess
 import urllib.request
-import zlib
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
-from stages.images.sources import fetching
+from stages.images.sources import fetching, idx
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.fetching import UnusableError, one_line
 from stages.plumbing.errors import UserError
@@ -199,20 +195,16 @@ def _collect(get: Callable[[str], tuple[str, bytes]]) -> dict[str, np.ndarray]:
 
 def _decode(origin: str, content: bytes, shape: tuple[int, ...], md5: str) -> np.ndarray:
     """An idx file of bytes (packed or not) as uint8 of `shape`. Raises UnusableError unless it is the one expected."""
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UnusableError(f"{origin} is no whole gzip file, {len(content):,} bytes ({error})") from None
-    header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)  # two zeros, 8 for uint8, the dimensions
-    size, found = len(header) + math.prod(shape), hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise UnusableError(
-            f"{origin} holds, unpacked, {len(content):,} bytes of md5 {found}; expected {size:,} bytes of md5 {md5}"
-        )
-    if not content.startswith(header) or len(content) != size:
-        raise UnusableError(f"{origin} is no idx file of uint8 {shape}: it starts {content[: len(header)].hex()}")
-    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
+    try:
+        plain = idx.unpacked(content)
+        found = hashlib.md5(plain, usedforsecurity=False).hexdigest()
+        if found == md5:
+            return idx.decode(plain, len(shape))
+    except ValueError as error:
+        raise UnusableError(f"{origin} holds {error}") from None
+    raise UnusableError(
+        f"{origin} holds, unpacked, {len(plain):,} bytes of md5 {found}; expected an array of {shape}, md5 {md5}"
+    )
 
 
 def _command(folder: Path, *command: str) -> None:

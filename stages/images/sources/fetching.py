@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from stages.plumbing.progress import Progress
+
 CONNECT_LIMIT = 4  # seconds for a server's name to resolve and its port to answer
 ANSWER_LIMIT = 10  # seconds for an answer to begin
 PAUSE_LIMIT = 30  # seconds for any pause in a transfer
 TRANSFER_LIMIT = 7200  # seconds for a whole file
-LINE_INTERVAL = 15  # seconds between lines that say how far a transfer is
 
 T = TypeVar("T")
 
@@ -59,20 +60,17 @@ def fetch(address: str, file: Path) -> None:
     probe(address)
     # Some servers turn away Python's own name; torchvision, whose addresses these are, goes by this one.
     request = urllib.request.Request(address, headers={"User-Agent": "pytorch/vision"})
-    start = shown = time.monotonic()
+    start = time.monotonic()
     try:
         response = within(ANSWER_LIMIT, lambda: urllib.request.urlopen(request, timeout=PAUSE_LIMIT))
         with response, open(file, "wb") as target:
             total = int(response.headers.get("Content-Length") or 0)
-            while chunk := response.read1(2**20):
-                target.write(chunk)
-                now = time.monotonic()
-                if now - start > TRANSFER_LIMIT:
-                    raise UnusableError(f"not done within {TRANSFER_LIMIT} s")
-                if now - shown > LINE_INTERVAL:
-                    shown = now
-                    of = f" of {total / 1e6:,.0f}" if total else ""
-                    print(f"{file.name}: {target.tell() / 1e6:,.0f}{of} MB", flush=True)
+            with Progress(file.name, total / 1e6, unit="MB") as progress:
+                while chunk := response.read1(2**20):
+                    target.write(chunk)
+                    progress.advance(len(chunk) / 1e6)
+                    if time.monotonic() - start > TRANSFER_LIMIT:
+                        raise UnusableError(f"not done within {TRANSFER_LIMIT} s")
             if total and target.tell() != total:
                 raise UnusableError(f"broke off after {target.tell():,} of {total:,} bytes")
     except HTTPException as error:

@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,8 +12,8 @@ import numpy as np
 
 from stages.images.sources.pictures import UnreadableError, quietly
 from stages.plumbing.errors import UserError
+from stages.plumbing.progress import Progress
 
-LINE_INTERVAL = 15.0  # seconds between lines that say how far it is
 TASK = 64  # rows that a thread takes at once
 CHUNK = 2**26  # bytes moved at once
 
@@ -53,7 +52,8 @@ def fill(file: Path, shape: tuple[int, ...], row: Callable[[int], np.ndarray], t
 
         tasks = [range(first, min(first + TASK, count)) for first in range(0, count, TASK)]
         try:
-            return _in_threads(work, tasks, count, title, stop)
+            with Progress(title, count) as progress:
+                return _in_threads(work, tasks, progress, stop)
         except OSError as error:
             raise UserError(f"{title}: the images cannot be written beside data/images: {error.strerror}") from None
 
@@ -89,10 +89,9 @@ def _write_header(opened, shape: tuple[int, ...]) -> None:
     opened.flush()
 
 
-def _in_threads(work: Callable, tasks: list, count: int, title: str, stop: threading.Event) -> dict[int, str]:
-    """Every task done by `work`, with a line now and then; what failed of them all."""
-    failed, done = {}, 0
-    start = shown = time.monotonic()
+def _in_threads(work: Callable, tasks: list, progress: Progress, stop: threading.Event) -> dict[int, str]:
+    """Every task done by `work`; what failed of them all."""
+    failed: dict[int, str] = {}
     # Pillow works without Python's lock, so that threads use all cores that this process may.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with quietly(), ThreadPoolExecutor(cores) as threads:
@@ -104,16 +103,11 @@ def _in_threads(work: Callable, tasks: list, count: int, title: str, stop: threa
                     waiting.add(threads.submit(work, task))
                 if not waiting:
                     return failed
-                finished, waiting = wait(waiting, timeout=LINE_INTERVAL, return_when=FIRST_COMPLETED)
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
                     rows, bad = future.result()
-                    done += rows
+                    progress.advance(rows)
                     failed |= bad
-                now = time.monotonic()
-                if now - shown > LINE_INTERVAL and done < count:
-                    shown, rate = now, done / (now - start)
-                    left = f", {(count - done) / rate / 60:,.0f} min left" if rate else ""
-                    print(f"{title}: {done:,} of {count:,} images, {rate:,.0f}/s{left}", flush=True)
         except BaseException:
             stop.set()  # Ctrl-C must not wait for all that was handed out
             raise

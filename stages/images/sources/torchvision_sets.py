@@ -7,16 +7,14 @@ With data.path, that folder holds the files as torchvision lays them out (cifar-
 such a folder itself, or holds what the dataset's home page offers for download, still packed.
 """
 
-import gzip
 import pickle
-import struct
 import tarfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from stages.images.sources import fetching
+from stages.images.sources import fetching, idx
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.fetching import UnusableError, md5, one_line
 from stages.plumbing.errors import UserError
@@ -113,11 +111,13 @@ def _idx(wanted: Wanted, known: type, classes: list[str], source: str) -> Datase
         stem = name.removesuffix(".gz")
         plain = next((base / stem for base in bases if (base / stem).is_file()), None)
         if plain is not None and not any((base / name).is_file() for base in bases):
-            file, content = plain, plain.read_bytes()
+            file = plain
         else:
             file = _packed(wanted, bases, name, checksum, [mirror + name for mirror in known.mirrors], need=names)
-            content = gzip.decompress(file.read_bytes())
-        arrays[stem] = _decode_idx(file, content, 3 if "images" in name else 1)
+        try:
+            arrays[stem] = idx.decode(idx.unpacked(file.read_bytes()), 3 if "images" in name else 1)
+        except ValueError as error:
+            raise UserError(f"{file} is damaged: {error}; replace it or remove it") from None
     return Dataset(
         images={split: arrays[f"{stem}-images-idx3-ubyte"][..., None] for split, stem in _STEMS.items()},
         labels={split: arrays[f"{stem}-labels-idx1-ubyte"].astype(np.int64) for split, stem in _STEMS.items()},
@@ -127,16 +127,6 @@ def _idx(wanted: Wanted, known: type, classes: list[str], source: str) -> Datase
 
 
 _STEMS = {"train": "train", "test": "t10k"}
-
-
-def _decode_idx(file: Path, content: bytes, dimensions: int) -> np.ndarray:
-    """The array in an idx file of bytes: two zeros, 8 for uint8, the number of dimensions, each of them, the values."""
-    header = 4 + 4 * dimensions
-    if content[:4] == bytes([0, 0, 8, dimensions]) and len(content) >= header:
-        shape = struct.unpack(f">{dimensions}I", content[4:header])
-        if len(content) == header + int(np.prod(shape)):
-            return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-    raise UserError(f"{file} is damaged: {len(content):,} bytes that are no whole idx file; replace it or remove it")
 
 
 def _packed(wanted: Wanted, bases: list[Path], name: str, checksum: str, addresses: list[str], need: list[str]) -> Path:

@@ -7,7 +7,7 @@ import time
 from tqdm import tqdm
 
 from stages.plumbing import live
-from stages.training import processes
+from stages.plumbing.launch import first
 
 PLAIN_INTERVAL = 15.0  # seconds between lines where the output is no terminal
 WARM_UP = 5.0  # seconds of work before a remaining time is told: the first steps also prepare, and mislead
@@ -15,42 +15,44 @@ BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # tq
 
 
 class Progress:
-    """Counts images and shows images per second; after a warm-up the remaining time, of the whole run where known.
+    """Counts work and shows its rate; after a warm-up the remaining time, of the whole run where known.
+
+    A total of 0 is one that nobody knows.
 
     >>> with Progress("embed train", total=len(images)) as progress:
     ...     progress.advance(256)
     """
 
-    def __init__(self, title: str, total: int, done: int = 0):
-        self.title, self.total, self.done = title, total, done
+    def __init__(self, title: str, total: float, done: float = 0, unit: str = "images"):
+        self.title, self.total, self.done, self.unit = title, total, done, unit
         self.start = self.shown = time.monotonic()
         self.begun_at = done
         self.warm = False
         self.rest = live.rest_of_run(os.environ.get("DVC_STAGE", ""))
         self.bar = None
-        if sys.stderr.isatty() and processes.first():
+        if sys.stderr.isatty() and first():
             self.bar = tqdm(
-                total=total,
+                total=total or None,
                 initial=done,
                 desc=title,
-                unit=" images",
+                unit=f" {unit}",
                 unit_scale=True,
                 dynamic_ncols=True,
-                bar_format=BAR,
+                bar_format=BAR if total else None,
             )
 
-    def advance(self, images: int, note: str = "") -> None:
-        """Count `images` more; `note` is shown beside the numbers (say, the loss)."""
-        self.done += images
+    def advance(self, amount: float, note: str = "") -> None:
+        """Count so much more; `note` is shown beside the numbers (say, the loss)."""
+        self.done += amount
         now = time.monotonic()
         if not self.warm and now - self.start >= WARM_UP:
             self.warm, self.start, self.begun_at = True, now, self.done
         if self.bar is not None:
             self.bar.set_postfix_str(", ".join(filter(None, [self._left(), note])), refresh=False)
-            self.bar.update(images)
-        elif now - self.shown >= PLAIN_INTERVAL and self.done < self.total:
+            self.bar.update(amount)
+        elif now - self.shown >= PLAIN_INTERVAL and (not self.total or self.done < self.total):
             self.shown = now
-            self._line(note)
+            self._line(self._left(), note)
 
     def _rate(self) -> float:
         return (self.done - self.begun_at) / max(time.monotonic() - self.start, 1e-9)
@@ -63,11 +65,10 @@ class Progress:
         whole = f" ({_clock(left + self.rest)} for the whole run)" if self.rest is not None else ""
         return f"{_clock(left)} left{whole}"
 
-    def _line(self, note: str) -> None:
-        share = f"{100 * self.done / self.total:3.0f} %"
-        state = self._left() if self.done < self.total else "done"
-        said = [self.title, share, f"{self._rate():,.0f} images/s" if self.done > self.begun_at else "", state, note]
-        print(" · ".join(filter(None, said)), flush=True)
+    def _line(self, state: str, note: str = "") -> None:
+        share = f"{100 * self.done / self.total:3.0f} %" if self.total else f"{self.done:,.0f} {self.unit}"
+        rate = f"{self._rate():,.0f} {self.unit}/s" if self.done > self.begun_at else ""
+        print(" · ".join(filter(None, [self.title, share, rate, state, note])), flush=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -76,7 +77,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         elif kind is None:
-            self._line("")
+            self._line("done")
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,40 @@
+"""Embeddings that were made elsewhere: read strictly, and brought to unit length."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages.plumbing.errors import UserError
+
+ROWS = 2**14  # vectors read at once
+
+
+def read_vectors(path: Path, count: int) -> np.ndarray:
+    """A .npy file of `count` vectors, float (count, D), as a memory map. UserError if it is anything else."""
+    try:
+        rows = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else "no .npy file of numbers"
+        raise UserError(f"pretext.weights: {path}: {reason}; expected float (N, D), a row an image") from None
+    if rows.ndim != 2 or rows.dtype.kind != "f" or len(rows) != count:
+        raise UserError(
+            f"pretext.weights: {path} is {rows.dtype} {rows.shape}; expected float ({count}, D), a row for every image "
+            f"of data/images/{path.name} in its order"
+        )
+    return rows
+
+
+def write_unit_vectors(path: Path, rows: np.ndarray, source: Path) -> None:
+    """Write rows (N, D) as float32 of unit length, in chunks. UserError for a vector that has no direction.
+
+    source: the file that they come from, for the message.
+    """
+    table = np.lib.format.open_memmap(path, "w+", np.float32, rows.shape)
+    for start in range(0, len(rows), ROWS):
+        chunk = np.asarray(rows[start : start + ROWS], dtype=np.float64)
+        length = np.linalg.norm(chunk, axis=1, keepdims=True)
+        bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+        if len(bad):
+            raise UserError(f"pretext.weights: row {start + bad[0]} of {source} is zero, NaN or infinite; correct it")
+        table[start : start + ROWS] = chunk / length
+    table.flush()
