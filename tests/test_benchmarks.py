@@ -113,7 +113,7 @@ def test_all_copies_of_the_committed_piles_were_found():
 
 
 def test_the_page_on_copies_shows_the_committed_table():
-    page = (head() / "docs/neighbours-of-copies.md").read_text()
+    page = (head() / "docs/copies.md").read_text()
     for _, rows in pd.read_csv(head() / "reports/copies.csv").groupby("set"):
         assert rows.neighbours.tolist() == ["all", "different", "rule"]
         same, accuracy = (" / ".join(f"{value:.2f}" for value in rows[key]) for key in ("same_class", "accuracy"))
