@@ -197,8 +197,8 @@ def test_both_files_pin_and_share_no_package():
     assert set(ABOUT) == {RUN, TEST}
 
 
-def test_the_readme_names_the_tested_packages_for_remotes():
-    named = dict(re.findall(r"(dvc-\w+)==([\w.]+)", (ROOT / "README.md").read_text()))
+def test_the_page_on_sharing_names_the_tested_packages_for_remotes():
+    named = dict(re.findall(r"(dvc-\w+)==([\w.]+)", (ROOT / "docs/experiments.md").read_text()))
     assert set(named) == {"dvc-s3", "dvc-ssh"}
     assert named.items() <= requirements(TEST).items()
 

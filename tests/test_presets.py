@@ -14,8 +14,8 @@ from test_dag import schema
 from presets.overlay import DEFAULT, dataset, names, read, settings
 
 OTHERS = [name for name in names() if name != DEFAULT]
-# Every line of the README's recipes that is a command.
-RECIPES = re.findall(r"^dvc exp run --queue .*$", (ROOT / "presets/README.md").read_text(), re.MULTILINE)
+# Every line of docs/experiments.md that queues experiments, without its comment.
+RECIPES = re.findall(r"^dvc exp run --queue [^#\n]*", (ROOT / "docs/experiments.md").read_text(), re.MULTILINE)
 
 
 def apply(name, path, *more):
