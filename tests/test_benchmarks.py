@@ -110,11 +110,3 @@ def test_all_copies_of_the_committed_piles_were_found():
     assert (piles.found == piles.copies * piles.piles).all()
     assert (piles.groups == piles.piles).all()
     assert {12, 40, 1000} <= set(piles.copies)
-
-
-def test_the_page_on_copies_shows_the_committed_table():
-    page = (head() / "docs/copies.md").read_text()
-    for _, rows in pd.read_csv(head() / "reports/copies.csv").groupby("set"):
-        assert rows.neighbours.tolist() == ["all", "different", "rule"]
-        same, accuracy = (" / ".join(f"{value:.2f}" for value in rows[key]) for key in ("same_class", "accuracy"))
-        assert any(f"| {same}" in line and f"| {accuracy} |" in line for line in page.splitlines())
