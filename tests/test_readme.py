@@ -1,10 +1,11 @@
-"""The figures in the README and in docs/ are those of the committed reports, on whatever page they stand."""
+"""The README and docs/: figures are those of the committed reports, on whatever page; links and commands exist."""
 
 import json
 import re
 import statistics
 
 import pandas as pd
+import pytest
 from project import head
 
 REPORTS = head() / "reports"
@@ -146,3 +147,33 @@ def test_the_table_of_copies_is_the_committed_one():
         assert rows.neighbours.tolist() == ["all", "different", "rule"]
         cells = [" / ".join(f"{value:.2f}" for value in rows[key]) for key in ("same_class", "accuracy")]
         assert holds(COPIES[name], *cells), name
+
+
+# --------------------------------------------------------------------------------------------------------------- links
+
+
+def prose(page: str) -> str:
+    """A page without its code, which may look like links and headings."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors(page: str) -> set[str]:
+    """What a heading of a page is reached by, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+LINKED = sorted(path.relative_to(head()).as_posix() for path in head().rglob("*.md"))
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_every_relative_link_leads_somewhere(name):
+    text = prose((head() / name).read_text())
+    targets = re.findall(r"\]\(([^()\s]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
+    for target in [target for target in targets if not re.match(r"[a-z]+:", target)]:
+        place, _, anchor = target.partition("#")
+        path = ((head() / name).parent / place).resolve() if place else head() / name
+        assert path.is_relative_to(head().resolve()), target
+        assert path.exists(), f"{name}: {target}"
+        if anchor:
+            assert anchor in anchors(path.read_text()), f"{name}: {target}"
