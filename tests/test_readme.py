@@ -1,5 +1,6 @@
 """The README and docs/: figures are those of the committed reports, on whatever page; links and commands exist."""
 
+import importlib.util
 import json
 import re
 import statistics
@@ -177,3 +178,43 @@ def test_every_relative_link_leads_somewhere(name):
         assert path.exists(), f"{name}: {target}"
         if anchor:
             assert anchor in anchors(path.read_text()), f"{name}: {target}"
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+COMMANDED = [
+    *PAGES,
+    "params.yaml",
+    "Makefile",
+    *(f"presets/{path.name}" for path in (head() / "presets").glob("*.yaml")),
+]
+CALL = r"(?:python[\d.]*|torchrun(?:\\\n|[^\n`])*?) -m ([a-z_][\w.]*)"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDED))
+def test_every_module_that_is_called_can_be_run(name):
+    for module in re.findall(CALL, (head() / name).read_text()):
+        assert runs(module.rstrip(".")), f"{name}: python -m {module}"
+
+
+def runs(module: str) -> bool:
+    """Whether `python -m` finds a module, or a package with a __main__."""
+    try:
+        spec = importlib.util.find_spec(module)
+        return bool(spec) and (spec.submodule_search_locations is None or runs(f"{module}.__main__"))
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_every_target_of_make_exists(name):
+    makefile = (head() / "Makefile").read_text()
+    for target in re.findall(r"(?:^|`|&& |\$ )make ([a-z.][\w./-]*)", PAGES[name], re.MULTILINE):
+        assert re.search(rf"^(?:\S+ )*{re.escape(target)}(?: \S+)*:", makefile, re.MULTILINE), f"make {target}"
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_every_file_named_in_code_type_exists(name):
+    folders = "stages|commands|baselines|presets|studies|benchmarks|tests"
+    for path in re.findall(rf"`((?:{folders})/[\w/.-]*)`", PAGES[name]):
+        assert (head() / path).exists(), f"{name}: {path}"
