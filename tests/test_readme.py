@@ -180,6 +180,17 @@ def test_every_relative_link_leads_somewhere(name):
             assert anchor in anchors(path.read_text()), f"{name}: {target}"
 
 
+def test_the_readme_leads_to_every_page():
+    targets = {re.sub(r"#.*", "", target) for target in re.findall(r"\]\(([^()\s]+)\)", prose(PAGES["README.md"]))}
+    waiting, reached = [target for target in targets if target in PAGES], {"README.md"}
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += [f"docs/{target}" for target in re.findall(r"\]\(([\w-]+\.md)", prose(PAGES[name]))]
+    assert reached == set(PAGES)
+
+
 # ------------------------------------------------------------------------------------------------------------ commands
 
 COMMANDED = [
@@ -218,3 +229,15 @@ def test_every_file_named_in_code_type_exists(name):
     folders = "stages|commands|baselines|presets|studies|benchmarks|tests"
     for path in re.findall(rf"`((?:{folders})/[\w/.-]*)`", PAGES[name]):
         assert (head() / path).exists(), f"{name}: {path}"
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def test_the_readme_has_at_most_a_thousand_words():
+    assert len(PAGES["README.md"].split()) <= 1000  # as `wc -w` counts
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_pages_are_in_plain_english(name):
+    assert not re.findall(r"\bis no\b|\bmend|\bbe had\b", " ".join(PAGES[name].split()), re.IGNORECASE)
