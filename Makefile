@@ -1,5 +1,7 @@
 ## make repro    run the pipeline, here or on pictures of your own: make repro IMAGES=~/photos CLUSTERS=12
 ##               (SIZE=96 pixels and HOURS=3, how long it may take, where the choice shall not be left to it)
+## make predict  the groups of new pictures, as a table: make predict IMAGES=~/new OUT=predictions.csv
+## make export   the model as files that run without this project: make export OUT=exported
 ## make test     lint, then the tests
 ## make lint     the linter and the formatter alone, which change nothing
 ## make proofs   the tests that take minutes: kills, memory
@@ -8,7 +10,7 @@
 ## make seeds    a preset under several seeds: make seeds PRESET=digits N=5
 ## make paper    published figures beside ours
 ## Each sets up .venv first. Another Python: make repro PYTHON=python3.12
-.PHONY: help repro test lint proofs bench scale seeds paper
+.PHONY: help repro predict export test lint proofs bench scale seeds paper
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PRESET ?= fashion-mnist
@@ -23,6 +25,7 @@ override export IMAGES := $(value IMAGES)
 override export CLUSTERS := $(value CLUSTERS)
 override export SIZE := $(value SIZE)
 override export HOURS := $(value HOURS)
+override export OUT := $(value OUT)
 OWN := $(strip $(IMAGES)$(CLUSTERS)$(SIZE)$(HOURS))
 
 help:
@@ -39,7 +42,14 @@ else
 endif
 	$(BIN)/dvc repro
 	@printf 'Done. Open this page, and name or merge the groups there: %s\n' "$$PWD/reports/index.html"
-	@echo "New pictures: $(BIN)/python -m commands.predict --images FOLDER --out predictions.csv"
+	@echo "New pictures: make predict IMAGES=FOLDER"
+
+predict: .venv/installed
+	@test -n "$$IMAGES" || { echo "Name the pictures: make predict IMAGES=~/new OUT=predictions.csv"; exit 1; }
+	@$(BIN)/python -m commands.predict --images "$$IMAGES" --out "$${OUT:-predictions.csv}"
+
+export: .venv/installed
+	@$(BIN)/python -m commands.export --out "$${OUT:-exported}"
 
 test: .venv/installed-tests lint
 	$(BIN)/python -m pytest

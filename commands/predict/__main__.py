@@ -19,6 +19,7 @@ from commands.predict import sorting
 from commands.predict.table import image_files, read_predictions, write_predictions
 from commands.trained import MODEL, NAMES, load_classifier, name_clusters
 from stages.images.sources.reading import examples
+from stages.plumbing.command import path
 from stages.plumbing.errors import UserError
 
 DONE = {"link": "linked", "copy": "copied", "move": "moved"}
@@ -55,12 +56,12 @@ def predict(
         print(f"predict: {', '.join(said)}{way}")
 
 
-def undo(path: Path) -> None:
+def undo(log: Path) -> None:
     """Move files back that were moved. UserError if some could not be."""
-    back, reasons = sorting.undo(path)
+    back, reasons = sorting.undo(log)
     print(f"predict: {back:,} files moved back")
     if reasons:
-        raise UserError(f"{len(reasons):,} files stay where they are, and in {path}: {examples(reasons)}")
+        raise UserError(f"{len(reasons):,} files stay where they are, and in {log}: {examples(reasons)}")
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -71,16 +72,16 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         description=f"{described}\n\n{commands}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--images", type=Path, nargs="+", metavar="PATH", help="image files, and folders of them")
-    parser.add_argument("--out", type=Path, help="the table to write, a .csv file")
-    parser.add_argument("--model", type=Path, help=f"the folder of the model (default: {MODEL})")
-    parser.add_argument("--names", type=Path, help=f"names of the clusters (default: {NAMES}, if there is one)")
+    parser.add_argument("--images", type=path, nargs="+", metavar="PATH", help="image files, and folders of them")
+    parser.add_argument("--out", type=path, help="the table to write, a .csv file")
+    parser.add_argument("--model", type=path, help=f"the folder of the model (default: {MODEL})")
+    parser.add_argument("--names", type=path, help=f"names of the clusters (default: {NAMES}, if there is one)")
     parser.add_argument("--threshold", type=_share, help="below this confidence an image is unsure (default: 0.5)")
-    parser.add_argument("--sort-into", type=Path, metavar="DIR", help="link the files into DIR, a folder per name")
+    parser.add_argument("--sort-into", type=path, metavar="DIR", help="link the files into DIR, a folder per name")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", dest="how", action="store_const", const="copy", help="copy instead of linking")
     how.add_argument("--move", dest="how", action="store_const", const="move", help="move; DIR/undo.csv leads back")
-    parser.add_argument("--undo", type=Path, metavar="DIR/undo.csv", help="move files back; with no other flag")
+    parser.add_argument("--undo", type=path, metavar="DIR/undo.csv", help="move files back; with no other flag")
     arguments = parser.parse_args(words)
     given = {name for name, value in vars(arguments).items() if value is not None}
     if arguments.undo is not None:

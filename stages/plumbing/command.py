@@ -67,10 +67,17 @@ def _arguments(stage: Callable) -> tuple[type | None, dict[str, Path]]:
             schema = parameter.annotation
         flag = f"--{name.replace('_', '-')}"
         if default is inspect.Parameter.empty:
-            parser.add_argument(flag, type=Path, required=True, metavar="PATH")
+            parser.add_argument(flag, type=path, required=True, metavar="PATH")
         else:
-            parser.add_argument(flag, type=Path, default=default, metavar="PATH", help=f"default: {default}")
+            parser.add_argument(flag, type=path, default=default, metavar="PATH", help=f"default: {default}")
     return schema, vars(parser.parse_args())
+
+
+def path(text: str) -> Path:
+    """What a flag that takes a path makes of a text: ~ is the home folder, and nothing is no path."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found nothing")
+    return Path(text).expanduser()
 
 
 def _module(stage: Callable) -> str:
