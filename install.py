@@ -34,7 +34,7 @@ def main(requirements: str) -> None:
     others = pinned(requirements) - len(names.split(","))
     say(f"Installing into {VENV}: {names} and {others} others, up to {size} GB, {time} the first time")
     if free() < size:
-        say(f"Only {free():.1f} GB are free here; the README has a smaller PyTorch, for machines without a GPU")
+        say(f"Only {free():.1f} GB are free here; docs/questions.md has a smaller PyTorch, for machines without a GPU")
     # What another Python left there is of no use to this one.
     new = not os.path.isdir(os.path.join(VENV, "lib", f"python{dotted(sys.version_info[:2])}"))
     if subprocess.call([sys.executable, "-m", "venv", *(["--clear"] if new else []), VENV]):

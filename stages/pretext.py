@@ -13,9 +13,8 @@ from stages.networks.backbones import ABSENT, Name
 from stages.networks.encoder import Encoder, Input
 from stages.networks.model import save_model
 from stages.networks.vectors import read_vectors, write_unit_vectors
-from stages.networks.weights import load_weights, normalisation
+from stages.networks.weights import pretrained
 from stages.plumbing.command import run
-from stages.plumbing.errors import UserError
 from stages.plumbing.outputs import output_folder, write_json, write_table
 from stages.plumbing.params import Block, Count, Positive, Seed
 from stages.tasks.byol import BYOL
@@ -117,13 +116,7 @@ def train(images: Path, out: Path, params: Params, checkpoints: Path) -> None:
 def freeze(images: Path, out: Path, p: Pretext) -> None:
     """Take a network as it was trained elsewhere, normalised as it was there."""
     meta = read_meta(images)
-    encoder = Encoder(p.backbone, p.projection_dim, Input(meta.size, meta.channels, meta.mean, meta.std), "none", 3)
-    load_weights(p.backbone, encoder.backbone, p.weights)
-    mean, std = normalisation(p.backbone, encoder.backbone)
-    if meta.channels == 1:
-        mean, std = [sum(mean) / 3], [sum(std) / 3]
-    encoder.input = Input(meta.size, meta.channels, mean, std)
-    encoder.config["input"] = encoder.input._asdict()
+    encoder = pretrained(p.backbone, p.projection_dim, meta.size, meta.channels, p.weights)
     with output_folder(out) as folder:
         save_untrained(folder, encoder)
     print(f"pretext: {p.backbone}, {encoder.backbone.dim} features, weights from {p.weights}; nothing was trained")
@@ -131,17 +124,15 @@ def freeze(images: Path, out: Path, p: Pretext) -> None:
 
 def take_over(images: Path, out: Path, source: Path) -> None:
     """Take embeddings that were made elsewhere: source/{train,test}.npy, float (N, D), brought to unit length."""
-    meta, given = read_meta(images), {split: Path(source) / f"{split}.npy" for split in ("train", "test")}
-    found = {split: read_vectors(path, len(read_images(images, split))) for split, path in given.items()}
-    dims = {split: rows.shape[1] for split, rows in found.items()}
-    if dims["train"] != dims["test"]:
-        raise UserError(f"pretext.weights: the vectors of train have {dims['train']} numbers, of test {dims['test']}")
-    encoder = Encoder(f"{ABSENT}{dims['train']}", 1, Input(meta.size, meta.channels, meta.mean, meta.std), "none")
+    meta = read_meta(images)
+    found = read_vectors(source, {split: len(read_images(images, split)) for split in ("train", "test")})
+    dim = found["train"].shape[1]
+    encoder = Encoder(f"{ABSENT}{dim}", 1, Input(meta.size, meta.channels, meta.mean, meta.std), "none")
     with output_folder(out) as folder:
         for split, rows in found.items():
-            write_unit_vectors(folder / f"{split}.npy", rows, given[split])
+            write_unit_vectors(folder / f"{split}.npy", rows, source / f"{split}.npy")
         save_untrained(folder, encoder)
-    print(f"pretext: embeddings of {dims['train']} numbers from {source}; nothing was trained")
+    print(f"pretext: embeddings of {dim} numbers from {source}; nothing was trained")
 
 
 def save_untrained(folder: Path, encoder: Encoder) -> None:

@@ -90,7 +90,18 @@ def test_a_run_begins_and_ends_with_where_the_page_is(clone):
     assert first.endswith(page)
     assert done.startswith("Done")
     assert done.endswith(page)
-    assert "commands.predict" in pictures
+    assert "make predict" in pictures
+
+
+@needs_make
+def test_new_pictures_and_the_model_need_no_names_of_modules(clone):
+    plans = [make("-n", *words, cwd=installed(clone)) for words in (["predict", "IMAGES=my new ones"], ["export"])]
+    predict, export = (plan.stdout.splitlines()[-1] for plan in plans)
+    assert predict == '.venv/bin/python -m commands.predict --images "$IMAGES" --out "${OUT:-predictions.csv}"'
+    assert export == '.venv/bin/python -m commands.export --out "${OUT:-exported}"'
+    without = make("predict", cwd=installed(clone))
+    assert without.returncode
+    assert "make predict IMAGES=" in without.stdout
 
 
 @needs_make

@@ -9,8 +9,20 @@ from stages.plumbing.errors import UserError
 ROWS = 2**14  # vectors read at once
 
 
-def read_vectors(path: Path, count: int) -> np.ndarray:
-    """A .npy file of `count` vectors, float (count, D), as a memory map. UserError if it is anything else."""
+def read_vectors(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
+    """The vectors of each split, float (N, D), as memory maps of `<split>.npy` in a folder.
+
+    counts: how many images each split has. UserError if a file is anything else, or if splits differ in D.
+    """
+    found = {split: _read(folder / f"{split}.npy", count) for split, count in counts.items()}
+    (first, dim), *others = ((split, rows.shape[1]) for split, rows in found.items())
+    for split, other in others:
+        if other != dim:
+            raise UserError(f"pretext.weights: the vectors of {first} have {dim} numbers, of {split} {other}")
+    return found
+
+
+def _read(path: Path, count: int) -> np.ndarray:
     try:
         rows = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stages.networks.backbones import TIMM, Backbone
+from stages.networks.encoder import Encoder, Input
 from stages.plumbing.errors import UserError
 
 DOWNLOAD = "download"
@@ -22,6 +23,22 @@ def normalisation(name: str, backbone: Backbone) -> tuple[list[float], list[floa
         known = backbone.body.pretrained_cfg
         return list(known["mean"]), list(known["std"])
     return IMAGENET
+
+
+def pretrained(name: str, projection_dim: int, size: int, channels: int, source: str) -> Encoder:
+    """A backbone with weights from `source` (see `load_weights`), for square images of `size` pixels and `channels`.
+
+    It has no projection, takes images normalised as those were that it was trained on, and grey ones, too.
+    """
+    anything = Input(size, channels, [0.5] * channels, [0.25] * channels)
+    encoder = Encoder(name, projection_dim, anything, "none", channels=3)
+    load_weights(name, encoder.backbone, source)
+    mean, std = normalisation(name, encoder.backbone)
+    if channels == 1:
+        mean, std = [sum(mean) / 3], [sum(std) / 3]
+    encoder.input = Input(size, channels, mean, std)
+    encoder.config["input"] = encoder.input._asdict()
+    return encoder
 
 
 def load_weights(name: str, backbone: Backbone, source: str) -> None:
