@@ -1,1 +1,1 @@
-"""The steps of the pipeline, one module each, above the rooms they use."""
+"""The nine stages of dvc.yaml, a script each, above the rooms that they use."""

@@ -1,1 +1,1 @@
-"""Backbones, heads, the checkpoint form, and the three losses, one module each."""
+"""Backbones, encoder, classifier, their one form on disk, and weights and vectors from elsewhere."""

@@ -1,1 +1,1 @@
-"""Scores with and without labels, and what people look at."""
+"""Scores against labels, k-means, names that people gave, and the tables of all that."""

@@ -1,1 +1,1 @@
-"""Pretext tasks: what an encoder can learn from without labels."""
+"""What one batch of a training is: the pretext tasks, SCAN, self-labeling."""

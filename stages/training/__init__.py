@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints, and the device it runs on."""
+"""How anything trains or runs here: loop, checkpoints, devices, processes, averages of weights and of heads."""
