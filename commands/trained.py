@@ -33,4 +33,4 @@ def name_clusters(names: Path | None, model: Path, clusters: int) -> list[str]:
     given = read_names(path, clusters, model_id(model / "model.pt"))
     if given.stale:
         print(f"{path}: it was written for another model, so its names are left out; name the groups on the new page")
-    return [name or f"cluster {group}" for name, group in zip(given.name, given.group, strict=True)]
+    return given.call([""] * clusters)
