@@ -16,6 +16,7 @@ from stages import evaluate as stage
 from stages.images.duplicates import Duplicate, write_duplicates
 from stages.images.store import write_images, write_labels
 from stages.plumbing.errors import UserError
+from stages.scoring import purity
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = ("images", "labels", "embeddings", "neighbors", "kmeans", "scan", "selflabel")
@@ -255,8 +256,8 @@ def test_more_clusters_than_classes(tmp_path, capsys):
 def test_the_sample_bounds_the_search_and_the_seed_draws_it(tmp_path, monkeypatch):
     make_results(tmp_path)
     asked = []
-    searched = stage.purity
-    monkeypatch.setattr(stage, "purity", lambda *arguments: asked.append(arguments[2]) or searched(*arguments))
+    searched = purity.purity
+    monkeypatch.setattr(purity, "purity", lambda *arguments: asked.append(arguments[2]) or searched(*arguments))
     first = run_evaluate(tmp_path, sample=50)["embeddings"]
     assert len(asked[0]) == len(set(asked[0])) == 50
     assert run_evaluate(tmp_path, sample=50)["embeddings"] == first

@@ -12,6 +12,7 @@ from stages.plumbing.errors import UserError
 
 CONFIDENT = 0.99  # the threshold from which the paper's self-labeling trusts a prediction
 CHUNK = 16384  # rows of probabilities read at once
+TOP = 5  # guesses that `top5` allows
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,21 @@ def score(clusters: np.ndarray, count: int, labels: np.ndarray | None, classes: 
         scores["majority_acc"] = accuracy(counts, majority(counts))
     recall = {classes[i]: float(table[i, i]) for i in np.flatnonzero(counts.any(axis=1))}
     return scores | {"recall": recall} | occupancy(clusters, count)
+
+
+def score_probabilities(
+    probabilities: np.ndarray, assigned: Assignment, labels: np.ndarray | None, classes: list[str]
+) -> dict:
+    """`score` and `certainty` of probabilities (N, clusters), and `top5` where there are labels of more classes.
+
+    assigned: what `assign` reads off them. labels: int (N,) below len(classes), or None.
+    """
+    clusters = probabilities.shape[1]
+    scores = score(assigned.cluster, clusters, labels, classes)
+    if labels is not None and len(classes) > TOP:
+        class_of = hungarian(contingency(labels, assigned.cluster, (len(classes), clusters)))
+        scores[f"top{TOP}"] = top_accuracy(probabilities, labels, class_of, TOP)
+    return scores | certainty(assigned)
 
 
 def occupancy(clusters: np.ndarray, count: int) -> dict[str, float | int | list[int]]:

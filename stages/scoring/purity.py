@@ -7,6 +7,29 @@ import numpy as np
 from stages.neighbors.exact import nearest, nearest_to
 
 TEMPERATURE = 0.07
+PURITY_AT = (1, 5, 20)  # neighbours, in the metrics
+PURITY_CURVE = (1, 2, 3, 5, 10, 20, 30, 50)  # and in the plot
+
+
+def score_embeddings(
+    vectors: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: int, k: int, sample: int, seed: int
+) -> tuple[dict[str, float], dict[int, float]]:
+    """Purity of the neighbours of train images, and accuracy of test images by theirs in train, as far as labels go.
+
+    vectors: float32 (N, D) of train and of test, labels: int (N,) of none, either or both. k: the neighbours that vote,
+    at most all of train. Returns the metrics, and purity against the number of neighbours.
+    Of a sample of either split, so that this stays cheap, but searched among all of train, so that it is exact.
+    """
+    found, purities = {}, {}
+    train = vectors["train"]
+    rows = {split: np.sort(np.random.default_rng(seed).permutation(len(of))[:sample]) for split, of in vectors.items()}
+    if "train" in labels:
+        purities = purity(train, labels["train"], rows["train"], PURITY_CURVE)
+        found |= {f"purity_{k}": purities[k] for k in PURITY_AT if k in purities}
+    if {"train", "test"} <= labels.keys():
+        queries = vectors["test"][rows["test"]], labels["test"][rows["test"]]
+        found["knn_acc"] = knn_accuracy(*queries, train, labels["train"], min(k, len(train)), classes)
+    return found, purities
 
 
 def purity(vectors: np.ndarray, labels: np.ndarray, rows: np.ndarray, at: Sequence[int]) -> dict[int, float]:

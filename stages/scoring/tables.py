@@ -1,12 +1,24 @@
-"""What is known of every image, as a table for people and their tools."""
+"""Tables for people and their tools: what is known of every image, what became of every class, scores in short."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from stages.scoring.matching import Assignment
+from stages.images.duplicates import read_duplicates
+from stages.plumbing.outputs import output_file
+from stages.scoring.matching import Assignment, confusion_matrix
+from stages.scoring.purity import PURITY_AT
 
 CHUNK = 2**16  # rows of neighbours looked at together
 DIGITS = 4
+# File names are bytes; those that are no UTF-8 come out as they went in, which only columns of plain objects allow.
+FILE_COLUMNS = ("path", "duplicate_of")
+MODELS = ("kmeans", "scan", "selflabel")
+SHORT = ("acc", "nmi", "ari", "top5", "majority_acc", "clusters_alive", "largest", "smallest", "confidence")
+SHORT += ("confident",)
 
 
 def agreement(neighbors: np.ndarray, cluster: np.ndarray) -> np.ndarray:
@@ -23,16 +35,16 @@ def agreement(neighbors: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     return share
 
 
-def assignment_table(
+def assignment_columns(
     split: str, assigned: Assignment, names: list[str], neighbors: np.ndarray, heads: np.ndarray | None
-) -> pd.DataFrame:
-    """A row for every image of a split.
+) -> dict[str, np.ndarray]:
+    """What is known of the N images of a split, as columns (N,).
 
     names: what to call each cluster. neighbors: int (N, K). heads: float (N,), the share of the averaged heads that
     agree on the image, None where there were none to compare.
     """
     columns = {
-        "split": split,
+        "split": np.full(len(assigned.cluster), split),
         "row": np.arange(len(assigned.cluster)),
         "cluster": assigned.cluster,
         "name": np.array(names, dtype=object)[assigned.cluster],
@@ -42,15 +54,92 @@ def assignment_table(
     }
     if heads is not None:
         columns["heads_agree"] = heads.astype(np.float64).round(DIGITS)
-    return pd.DataFrame(columns)
+    return columns
 
 
-def confusion_rows(labels: np.ndarray, clusters: np.ndarray, classes: list[str], names: list[str], at_most: int):
-    """Class and predicted name of images, a row each, as DVC's confusion template counts them; a sample of so many.
+def assignment_table(splits: list[dict[str, np.ndarray]], images: Path) -> dict[str, np.ndarray | list[str]]:
+    """The columns of several splits, one below the other, and what the folder of images knows.
 
-    labels, clusters: int (N,). names: what to call each cluster. Returns a DataFrame with the columns actual and
-    predicted.
+    That is the first image that an image is a duplicate of, and the files where there are any.
+    """
+    columns = {name: np.concatenate([split[name] for split in splits]) for name in splits[0]}
+    original = {(copy.split, copy.row): (copy.of_split, copy.of_row) for copy in read_duplicates(images)}
+    places = list(zip(columns["split"].tolist(), columns["row"].tolist()))
+    first = [original.get(place) for place in places]
+    if not (index := images / "index.csv").exists():
+        return columns | {"duplicate_of": [f"{place[0]} {place[1]}" if place else "" for place in first]}
+    with open(index, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        path = {(row["split"], int(row["row"])): row["path"] for row in csv.DictReader(file)}
+    files = {"path": [path[place] for place in places]}
+    return files | columns | {"duplicate_of": [path.get(place, "") for place in first]}
+
+
+def write_assignments(as_csv: Path, as_parquet: Path, columns: dict[str, np.ndarray | list[str]]) -> None:
+    """The same table twice: for people and spreadsheets, and for tools."""
+    import pandas as pd  # a second, which nobody waits for whose params or inputs are wrong
+
+    files = {name: pd.Series(columns[name], dtype=object) for name in FILE_COLUMNS if name in columns}
+    table = pd.DataFrame(columns | files)
+    with output_file(as_csv) as path:
+        table.to_csv(path, index=False, lineterminator="\n", errors="surrogateescape")
+    with output_file(as_parquet) as path:
+        for name in files:  # Parquet knows texts only, not any bytes
+            table[name] = [os.fsencode(text).decode(errors="backslashreplace") for text in table[name]]
+        table.to_parquet(path, index=False)
+
+
+def write_rows(path: Path, rows: Iterable[Sequence]) -> None:
+    """Rows as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def confusion_table(counts: np.ndarray, class_of: np.ndarray, classes: list[str]) -> list[Sequence]:
+    """A header, and a row for each class: its name, and the shares of its images that its columns name.
+
+    counts: int64 (classes, clusters). class_of: int (clusters,), the class of each cluster, −1 where it has none.
+    """
+    table, unmatched = confusion_matrix(counts, class_of)
+    header = ["class", *classes, *(f"cluster {i}" for i in unmatched)]
+    return [header, *([name, *row] for name, row in zip(classes, table.round(6).tolist()))]
+
+
+def confusion_sample(
+    labels: np.ndarray, clusters: np.ndarray, classes: list[str], names: list[str], at_most: int
+) -> list[Sequence]:
+    """A header, and the class and predicted name of a sample of images, as DVC's confusion template counts them.
+
+    labels, clusters: int (N,). names: what to call each cluster.
     """
     rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:at_most])
-    called = {"actual": np.array(classes, dtype=object)[labels[rows]]}
-    return pd.DataFrame(called | {"predicted": np.array(names, dtype=object)[clusters[rows]]})
+    return [("actual", "predicted"), *((classes[labels[row]], names[clusters[row]]) for row in rows)]
+
+
+def write_plots(
+    folder: Path, names: list[str], sizes: list[int], purities: dict[int, float], sample: list[Sequence]
+) -> None:
+    """What DVC draws: sizes.csv of clusters, purity.csv against neighbours, confusion.csv of a sample of images.
+
+    Without labels the latter hold their header alone, for DVC complains of a plot without a file.
+    """
+    write_rows(folder / "sizes.csv", [("number", "cluster", "images"), *zip(range(len(sizes)), names, sizes)])
+    shares = np.round(list(purities.values()), 6).tolist()
+    write_rows(folder / "purity.csv", [("k", "purity"), *zip(purities, shares)])
+    write_rows(folder / "confusion.csv", sample)
+
+
+def summary(scores: dict) -> str:
+    """The scores in short, and what is missing from them, for whoever watches."""
+    import pandas as pd  # as above
+
+    rows = {f"{model} {split}": of for model in MODELS for split, of in scores[model].items()}
+    table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=SHORT).dropna(axis="columns", how="all")
+    lines = [table.to_string(float_format="{:.4f}".format, na_rep="-")]
+    if scores["embeddings"]:
+        lines += ["  ".join(["embeddings:", *(f"{name} {value:.4f}" for name, value in scores["embeddings"].items())])]
+    if not scores["labelled"]:
+        lines += ["no labels: accuracies, the confusion matrix and the quality of neighbours are left out"]
+    missing = [f"purity_{k}" for k in PURITY_AT if f"purity_{k}" not in scores["embeddings"]]
+    if scores["labelled"] and missing:
+        lines += [f"{', '.join(missing)} left out: train has no labels or too few images"]
+    return "\n".join(lines)
