@@ -1,15 +1,10 @@
-"""Apply a preset to params.yaml: `python -m presets digits`. Comments stay, keys that it does not name stay.
+"""Presets laid over params.yaml: comments stay, and keys that a preset does not name.
 
 A preset, presets/<name>.yaml, holds only what differs from the committed params.yaml, which is for Fashion-MNIST.
-Presets are overlays on that file, not on each other, so a second one is refused until the first is undone, which
-`python -m presets fashion-mnist` does: it puts back the committed file. With `--set` nothing is changed, and the preset
-is printed as options of `dvc exp run`.
+Presets are overlays on that file, not on each other, so a second one is refused until the first is undone.
 """
 
-import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +13,9 @@ import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarfloat import ScalarFloat
+
+from presets.checkout import committed
+from stages.plumbing.errors import UserError
 
 FOLDER = Path(__file__).parent
 DEFAULT = "fashion-mnist"  # the dataset that params.yaml is committed for
@@ -62,22 +60,6 @@ def refusal(name: str, present: str) -> str | None:
     )
 
 
-def lack_of_git(path: Path) -> str | None:
-    """Why DVC would not run beside this params file, which lies in no git checkout; None where it does."""
-    try:
-        asked = ["git", "rev-parse", "--show-toplevel"]
-        found = subprocess.run(asked, cwd=path.resolve().parent, capture_output=True, text=True, errors="replace")
-    except FileNotFoundError:
-        return "git is not installed, and DVC needs it; on Debian: apt-get install git"
-    if not found.returncode:
-        return None
-    said = (found.stderr.strip().splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
-    return (
-        f"{path.resolve().parent} is no git checkout, which DVC needs ({said[:120]}); clone the repository (git "
-        "clone), or make one here: git init && git add --all && git commit -m start"
-    )
-
-
 def overlay(params: CommentedMap, changes: dict, where: str = "") -> list[str]:
     """Write the changes into params, block by block; returns a line per change. KeyError for an unknown key."""
     lines = []
@@ -95,23 +77,6 @@ def overlay(params: CommentedMap, changes: dict, where: str = "") -> list[str]:
 
 def _shown(value: object) -> str:
     return f"{float(value):g}" if isinstance(value, ScalarFloat) else str(value)
-
-
-def go_back(path: Path) -> list[str]:
-    """Put back the params file as it is committed; returns a line per change. Ends the program where it cannot."""
-    show = ["git", "show", f"HEAD:./{path.name}"]
-    committed = subprocess.run(show, cwd=path.resolve().parent, capture_output=True)
-    if committed.returncode:
-        sys.exit(f"{path} is not committed, so there is nothing to go back to: {committed.stderr.decode().strip()}")
-    old, new = (YAML().load(text) for text in (path.read_bytes(), committed.stdout))
-    if new["data"]["name"] != DEFAULT:
-        sys.exit(
-            f"{path} is committed for {new['data']['name']}; an older commit has it for {DEFAULT}: "
-            f"git log -- {path.name}, then git checkout <commit> -- {path.name}"
-        )
-    lines = overlay(old, {key: value for key, value in new.items() if key in old})
-    path.write_bytes(committed.stdout)
-    return lines
 
 
 def load(path: Path) -> CommentedMap:
@@ -138,34 +103,32 @@ def _yaml() -> YAML:
 
 
 def merge(name: str, params: CommentedMap, path: Path) -> list[str]:
-    """Merge the preset into params, read from `path`; returns a line per change. Ends the program where it cannot."""
+    """Lay the preset over params, read from `path`; returns a line per change. UserError where it may not be."""
     if reason := refusal(name, params["data"]["name"]):
-        sys.exit(reason)
+        raise UserError(reason)
     try:
         return overlay(params, load(FOLDER / f"{name}.yaml"))
     except KeyError as error:
-        sys.exit(f"presets/{name}.yaml: {error.args[0]} is not a key of {path}")
+        raise UserError(f"presets/{name}.yaml: {error.args[0]} is not a key of {path}") from None
 
 
 def apply(name: str, path: Path) -> list[str]:
-    """Merge the preset into the params file; returns a line per change. Ends the program where it cannot."""
+    """Lay the preset over the params file; returns a line per change. UserError where it may not be."""
     params = load(path)
     lines = merge(name, params, path)
     save(params, path)
     return lines
 
 
-def main() -> None:
-    """Merge the named preset into params.yaml in the current folder and say what changed."""
-    parser = argparse.ArgumentParser(prog="python -m presets", description="Apply a preset to params.yaml.")
-    parser.add_argument("name", choices=names(), help=", ".join(names()), metavar="name")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
-    parser.add_argument("--set", action="store_true", help="only print it as options: dvc exp run $(...)")
-    arguments = parser.parse_args()
-    if arguments.set:
-        print(*(f"-S {setting}" for setting in settings(arguments.name)))
-        return
-    if reason := lack_of_git(arguments.params):
-        sys.exit(f"presets: {reason}")
-    change = go_back(arguments.params) if arguments.name == DEFAULT else apply(arguments.name, arguments.params)
-    print("\n".join(change or ["nothing to change"]))
+def go_back(path: Path) -> list[str]:
+    """Put back the params file as it is committed; returns a line per change. UserError where it cannot be."""
+    content = committed(path)
+    old, new = (YAML().load(text) for text in (path.read_bytes(), content))
+    if new["data"]["name"] != DEFAULT:
+        raise UserError(
+            f"{path} is committed for {new['data']['name']}; an older commit has it for {DEFAULT}: "
+            f"git log -- {path.name}, then git checkout <commit> -- {path.name}"
+        )
+    lines = overlay(old, {key: value for key, value in new.items() if key in old})
+    path.write_bytes(content)
+    return lines

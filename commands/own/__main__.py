@@ -19,7 +19,8 @@ from ruamel.yaml.comments import CommentedMap
 from commands import preflight
 from commands.own import plan
 from commands.own.folder import Found, Read, look, read_result, refuse
-from presets.overlay import DEFAULT, lack_of_git, load, merge, overlay, refusal, save
+from presets.checkout import require_checkout
+from presets.overlay import DEFAULT, load, merge, overlay, refusal, save
 from stages.plumbing import live
 from stages.plumbing.errors import UserError
 from stages.training.devices import device
@@ -44,8 +45,7 @@ class Wish(NamedTuple):
 def own(wish: Wish, file: Path) -> None:
     """Prepare params.yaml and data/images for a folder. UserError for bad input; then params.yaml is as it was."""
     refuse(wish.path)
-    if reason := lack_of_git(file):
-        raise UserError(reason)
+    require_checkout(file)
     preflight.check_params(file)  # a mistake in it is better told before it is changed
     before, params = file.read_bytes(), load(file)
     data = params["data"]
