@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,35 +80,22 @@ def sort_files(rows: Iterable[dict[str, str]], names: Sequence[str], into: Path,
     are noted in into/undo.csv, each before it is made. UserError for what the disk refuses; what is done by then stays.
     """
     folders = folder_names(names)
-    found = Placed()
-    sorter = _Sorter(into, how)
+    sorter, count = _Sorter(into, how), Placed()
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with _undo_file(into / UNDO) if how == "move" else nullcontext() as note:
+        with _undo_file(into / UNDO) if how == "move" else nullcontext(lambda source, target: None) as note:
             for row in rows:
-                source = os.path.abspath(row["path"])
-                if row["error"]:
-                    continue
-                if how == "move" and os.path.islink(source):
-                    found.links += 1
-                    continue
-                folder = UNSURE if row["unsure"] == "true" else folders[row["name"]]
-                target = sorter.target(source, folder)
-                if target is None:
-                    found.there += 1
-                    continue
-                if note is not None:
-                    note(source, target)
-                PLACE[how](source, target)
-                found.placed += 1
+                if not row["error"]:
+                    folder = UNSURE if row["unsure"] == "true" else folders[row["name"]]
+                    _place(os.path.abspath(row["path"]), folder, sorter, note, count)
     except (OSError, KeyboardInterrupt) as error:
         why = "interrupted"
         if isinstance(error, OSError):
             why = f"{printable(str(error.filename or into))}: {error.strerror or error}"
             why += "; disks that know no links need --copy" if how == "link" else ""
         undo = f", as {into / UNDO} has it" if how == "move" else ""
-        raise UserError(f"{why}; {found.placed:,} files were sorted by then{undo}") from None
-    return found
+        raise UserError(f"{why}; {count.placed:,} files were sorted by then{undo}") from None
+    return count
 
 
 class _Sorter:
@@ -176,8 +163,20 @@ def _move(source: str, target: str) -> None:
 PLACE = {"link": _link, "copy": _copy, "move": _move}
 
 
+def _place(source: str, folder: str, sorter: _Sorter, note: Callable[[str, str], None], count: Placed) -> None:
+    """Bring one file to its place in a folder, noted before, and count what became of it."""
+    if sorter.how == "move" and os.path.islink(source):
+        count.links += 1
+    elif (target := sorter.target(source, folder)) is None:
+        count.there += 1
+    else:
+        note(source, target)
+        PLACE[sorter.how](source, target)
+        count.placed += 1
+
+
 @contextmanager
-def _undo_file(path: Path) -> Iterator:
+def _undo_file(path: Path) -> Iterator[Callable[[str, str], None]]:
     """A function that notes a move at the end of undo.csv, on disk before it returns, or not at all."""
     # No buffers in between: a line that does not fit on the disk any more must not be left there in half.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -211,29 +210,15 @@ def undo(path: Path) -> tuple[int, list[str]]:
     Where something stands at the old place again, or nothing at the new one, the line stays in the file; the file and
     emptied folders go. UserError if it is no such file.
     """
-    try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *lines = csv.reader(file)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; --undo takes the {UNDO} in the folder that files were moved to"
-        ) from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not the {UNDO} of a move ({getattr(error, 'strerror', None) or error})") from None
+    moves = _read_moves(path)
     base = path.absolute().parent
-    wrong = next((line for line in lines if len(line) != 2 or not os.path.isabs(line[0])), None)
-    if header != HEADER or wrong is not None:
-        raise UserError(f"{path}: not the {UNDO} of a move; expected the columns {' and '.join(HEADER)}")
     back, left, reasons = 0, [], []
-    for old, new in reversed(lines):
+    for old, new in reversed(moves):
         moved = os.path.join(base, new)
         if not os.path.lexists(moved) and os.path.lexists(old):
             continue  # noted, and interrupted before it was moved; or moved back by hand
         try:
-            if os.path.lexists(old):
-                raise FileExistsError(errno.EEXIST, "something stands at its old place")
-            os.makedirs(os.path.dirname(old), exist_ok=True)
-            _move(moved, old)
+            _move_back(moved, old)
             back += 1
         except OSError as error:
             left.append([old, new])
@@ -243,9 +228,37 @@ def undo(path: Path) -> tuple[int, list[str]]:
             partial.write_bytes(b"".join(_line(line) for line in [HEADER, *reversed(left)]))
     else:
         path.unlink()
-    for folder in {os.path.dirname(os.path.join(base, new)) for _, new in lines}:
-        with suppress(OSError):  # it is gone, or holds something else
-            for broken_off in Path(folder).glob(f".*{PARTIAL}"):
-                broken_off.unlink()
-            os.rmdir(folder)
+    for folder in {os.path.dirname(os.path.join(base, new)) for _, new in moves}:
+        _clear(folder)
     return back, reasons
+
+
+def _read_moves(path: Path) -> list[list[str]]:
+    """The old and the new place of every move in an undo.csv, see HEADER."""
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header, *moves = csv.reader(file)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; --undo takes the {UNDO} in the folder that files were moved to"
+        ) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not the {UNDO} of a move ({getattr(error, 'strerror', None) or error})") from None
+    if header != HEADER or any(len(move) != 2 or not os.path.isabs(move[0]) for move in moves):
+        raise UserError(f"{path}: not the {UNDO} of a move; expected the columns {' and '.join(HEADER)}")
+    return moves
+
+
+def _move_back(moved: str, old: str) -> None:
+    if os.path.lexists(old):
+        raise FileExistsError(errno.EEXIST, "something stands at its old place")
+    os.makedirs(os.path.dirname(old), exist_ok=True)
+    _move(moved, old)
+
+
+def _clear(folder: str) -> None:
+    """Remove a folder that files were moved out of, with copies that broke off; not if it holds anything else."""
+    with suppress(OSError):
+        for broken_off in Path(folder).glob(f".*{PARTIAL}"):
+            broken_off.unlink()
+        os.rmdir(folder)

@@ -105,7 +105,6 @@ def write_predictions(
         output_file(out) as partial,
         open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        # A carriage return in a file's name would end a row, if it were not in quotes.
         plain, quoted = (
             csv.writer(file, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
         )
