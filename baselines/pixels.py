@@ -1,6 +1,5 @@
 """Stage pixels, of the baselines: k-means on the pixels themselves, which shows what the features are worth."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ from PIL import Image
 
 from stages.images.store import read_images, read_labels, read_meta
 from stages.plumbing.command import run
-from stages.plumbing.outputs import output_file, write_json
+from stages.plumbing.outputs import output_file, write_scores
 from stages.plumbing.params import Block, Count, Seed
 from stages.scoring.kmeans import lloyd
 from stages.scoring.matching import score
@@ -45,7 +44,7 @@ def pixels(
         split: score(getattr(found, split), params.clusters, known.get(split), classes) for split in ("test", "train")
     }
     with output_file(out) as path:
-        write_json(path, json.loads(json.dumps(scores), parse_float=lambda digits: round(float(digits), 6)))
+        write_scores(path, scores)
     said = [f"{name} {scores['test'][name]:.4f}" for name in ("acc", "nmi", "ari") if name in scores["test"]]
     print("pixels:", *said, f"{scores['train']['clusters_alive']} of {params.clusters} clusters in use")
 

@@ -15,7 +15,7 @@ from stages.images.views import PlainView, SimCLRViews, ViewSettings
 from stages.networks.backbones import Name, build_backbone
 from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
-from stages.plumbing.outputs import output_file, write_json
+from stages.plumbing.outputs import output_file, write_scores
 from stages.plumbing.params import Block, Count, Positive, Seed
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint, fingerprint
@@ -94,7 +94,7 @@ def supervised(
         found = {split: accuracy(network, images, split, view, known[split]) for split in ("test", "train")}
         if processes.first():
             with output_file(out) as path:
-                write_json(path, {"dataset": meta.name} | {split: {"acc": share} for split, share in found.items()})
+                write_scores(path, {"dataset": meta.name} | {split: {"acc": share} for split, share in found.items()})
     print("supervised:", *(f"{split} {share:.4f}" for split, share in found.items()))
 
 
@@ -109,7 +109,7 @@ def accuracy(network: nn.Module, images: Path, split: str, view: PlainView, labe
         with mixed_precision():
             said = network(view(pixels(part))).argmax(dim=1)
         right += (said == torch.from_numpy(labels[part]).to(said.device)).sum()
-    return round(processes.gather(right, processes.count()).sum().item() / len(labels), 6)
+    return processes.gather(right, processes.count()).sum().item() / len(labels)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.images.store import read_labels
 from stages.plumbing.command import run
-from stages.plumbing.outputs import output_file, output_folder, write_json
+from stages.plumbing.outputs import output_file, output_folder, write_json, write_scores
 from stages.plumbing.params import Block, Count, Seed
 from stages.scoring import tables
 from stages.scoring.matching import contingency, hungarian
@@ -70,8 +70,7 @@ def evaluate(
         scores["names"] = score_names(given, assigned["test"].cluster)
 
     with output_file(metrics) as path:
-        # Six digits, so that differences between two runs are about results.
-        write_json(path, json.loads(json.dumps(scores), parse_float=lambda digits: round(float(digits), 6)))
+        write_scores(path, scores)
     with output_file(computed) as path:
         write_json(path, computed_by(embeddings, scan, selflabel))
     with output_file(confusion) as path:

@@ -58,6 +58,11 @@ def write_table(path: Path, rows: list[dict[str, float]], columns: list[str] | N
         table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
 
 
+def write_scores(path: Path, scores: dict) -> None:
+    """Scores as JSON, every number to six digits, so that differences between two runs are about results."""
+    write_json(path, json.loads(json.dumps(scores), parse_float=lambda digits: round(float(digits), 6)))
+
+
 def write_json(path: Path, content: dict) -> None:
     """A small table that people may read, too: UTF-8, two blanks an indent."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
