@@ -15,12 +15,13 @@ from project import ROOT, STAGES, make_project, params_text, run
 from test_dag import schema
 
 from commands.own import __main__ as own
-from commands.own import plan
-from commands.own.folder import Found, look
+from commands.own import estimate, plan
+from commands.own.speed import Speed, measure
+from commands.own.survey import Survey, look
 
 COMMITTED = yaml.safe_load(params_text())
 # What a step takes, made up: choices are to follow from it, and not from how busy the machine is just now.
-SPEED = plan.Speed(1e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-5, 1e5, 10**6, 128)
+SPEED = Speed(1e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-5, 1e5, 10**6, 128)
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +264,7 @@ def test_the_listing_changes_with_the_pictures_and_not_otherwise(tmp_path):
 
 def pile(count, side=100):
     test = max(1, round(0.1 * count))
-    return Found({"train": count - test, "test": test}, [(side, side)], 3, 0, 1e-3, "")
+    return Survey({"train": count - test, "test": test}, [(side, side)], 3, 0, 1e-3, "")
 
 
 def test_choices_start_from_the_committed_params():
@@ -276,8 +277,8 @@ def test_choices_start_from_the_committed_params():
 def test_every_number_of_pictures_gets_params_that_can_run(monkeypatch, count, clusters):
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
     found = pile(count)
-    choice = plan.choose(found, clusters, None, 3.0, COMMITTED)
-    content = plan.merged(COMMITTED, choice.changes)
+    committed = COMMITTED | {"clusters": clusters}
+    content = plan.merged(committed, plan.choose(found, None, 3.0, committed).changes)
     valid(content)
     train = found.counts["train"]
     assert content["mine"]["k"] < train
@@ -287,7 +288,7 @@ def test_every_number_of_pictures_gets_params_that_can_run(monkeypatch, count, c
     steps = train // content["scan"]["head_batch_size"] * content["scan"]["head_epochs"]
     assert steps >= 250
     if content["pretext"]["epochs"] > plan.FEWEST:
-        assert sum(plan.seconds(found, content, SPEED, clusters).values()) <= 3 * 3600
+        assert sum(estimate.seconds(found, content, SPEED).values()) <= 3 * 3600
 
 
 def test_little_time_means_a_cheaper_network_and_fewer_epochs(monkeypatch):
@@ -295,31 +296,31 @@ def test_little_time_means_a_cheaper_network_and_fewer_epochs(monkeypatch):
     monkeypatch.setattr(
         plan, "measure", lambda size, backbone, *_: SPEED._replace(pretext=cost[backbone] * (size / 32) ** 2)
     )
-    chosen = [plan.choose(pile(20_000), 10, None, hours, COMMITTED).changes for hours in (30, 1.5, 0.5, 0.01)]
+    chosen = [plan.choose(pile(20_000), None, hours, COMMITTED).changes for hours in (30, 1.5, 0.5, 0.01)]
     rungs = [(c["data"]["image_size"], c["pretext"]["backbone"]) for c in chosen]
     assert rungs == [(64, "small"), (48, "small"), (32, "tiny"), (32, "tiny")]
     epochs = [c["pretext"]["epochs"] for c in chosen]
     assert epochs[0] == plan.MOST
     assert epochs[-1] == plan.FEWEST
     assert epochs[2] > plan.FEWEST
-    assert plan.choose(pile(20_000), 10, 80, 3.0, COMMITTED).changes["data"]["image_size"] == 80
-    assert plan.choose(pile(20_000, side=20), 10, None, 3.0, COMMITTED).changes["data"]["image_size"] == 20
+    assert plan.choose(pile(20_000), 80, 3.0, COMMITTED).changes["data"]["image_size"] == 80
+    assert plan.choose(pile(20_000, side=20), None, 3.0, COMMITTED).changes["data"]["image_size"] == 20
 
 
 def test_a_gpu_takes_a_network_for_gpus(monkeypatch):
     monkeypatch.setattr(plan, "kind", lambda: "gpu")
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED)
     for side, size, expected in [(500, None, "resnet18-stl"), (32, None, "resnet18-cifar"), (500, 224, "resnet18")]:
-        changes = plan.choose(pile(20_000, side), 10, size, 9.0, COMMITTED).changes
+        changes = plan.choose(pile(20_000, side), size, 9.0, COMMITTED).changes
         assert changes["pretext"]["backbone"] == expected
         assert changes["data"]["image_size"] == (size or min(side, 96))
 
 
 def test_a_batch_fits_the_memory(monkeypatch):
     monkeypatch.setattr(plan, "measure", lambda *_: SPEED._replace(activations=1e6))
-    large = plan.choose(pile(20_000), 10, None, 3.0, COMMITTED).changes["pretext"]
+    large = plan.choose(pile(20_000), None, 3.0, COMMITTED).changes["pretext"]
     monkeypatch.setattr(plan, "free_memory", lambda: 5e8)
-    small = plan.choose(pile(20_000), 10, None, 3.0, COMMITTED).changes["pretext"]
+    small = plan.choose(pile(20_000), None, 3.0, COMMITTED).changes["pretext"]
     assert large["batch_size"] == 512
     assert small["batch_size"] == 128
     assert small["lr"] == pytest.approx(large["lr"] / 4)
@@ -327,7 +328,7 @@ def test_a_batch_fits_the_memory(monkeypatch):
 
 def test_speeds_are_measured_and_memory_grows_with_the_area():
     torch.set_num_threads(1)
-    narrow, wide = (plan.measure(size, "tiny", 3, 5, COMMITTED, 8) for size in (16, 32))
+    narrow, wide = (measure(size, "tiny", 3, COMMITTED | {"clusters": 5}, 8) for size in (16, 32))
     assert all(value > 0 for value in narrow)
     assert narrow.dim == wide.dim == 64
     assert narrow.weights == wide.weights

@@ -1,7 +1,6 @@
 """What lies in a folder of pictures, as far as seconds tell: how many, how large, how fast they are read."""
 
 import contextlib
-import csv
 import hashlib
 import io
 import os
@@ -14,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.images import duplicates
 from stages.images.sources import pictures
 from stages.images.sources.dataset import Wanted, drawn
 from stages.images.sources.folder import folder
@@ -26,7 +24,7 @@ DECODED = 100  # pictures of each split that are read whole
 SIDE = 64  # to this size
 
 
-class Found(NamedTuple):
+class Survey(NamedTuple):
     """A folder of pictures."""
 
     counts: dict[str, int]  # of train, test and perhaps unlabeled, those that cannot be read included
@@ -47,31 +45,58 @@ class Found(NamedTuple):
         return int(median(min(pair) for pair in self.sides))
 
 
-def look(path: Path, test_share: float) -> Found:
+def look(path: Path, test_share: float) -> Survey:
     """Look through a folder of pictures. UserError if the source `folder` would refuse it, or can read none of it."""
-    # The source itself reads a few, so that layouts and refusals are its own.
+    sample = _read_some(path, test_share)
+    start = time.perf_counter()
+    names = walk(path).images
+    seconds = sample.seconds - (time.perf_counter() - start)  # the source has walked, too
+    names, counts = _split(names, sample.files, test_share)
+    return Survey(
+        counts,
+        _sides(path, names),
+        sample.channels,
+        sample.classes,
+        max(seconds, 0) / len(sample.files),
+        _listing(path, names),
+    )
+
+
+class _Sample(NamedTuple):
+    files: list[tuple[str, str]]  # split and path of each
+    channels: int
+    classes: int
+    seconds: float  # to read them all
+
+
+def _read_some(path: Path, test_share: float) -> _Sample:
+    """A few pictures, read by the source itself, so that layouts and refusals are its own."""
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         wanted = Wanted("folder", Path(scratch), path, SIDE, DECODED, test_share, 0, 1.0)
         start = time.perf_counter()
         sample = folder(wanted)
         seconds = time.perf_counter() - start
-        rows = sample.tables["index.csv"][1:]
+        files = [(split, file) for split, _, file in sample.tables["index.csv"][1:]]
         channels = np.load(sample.images["train"], mmap_mode="r").shape[-1]
-    start = time.perf_counter()
-    names = walk(path).images
-    seconds -= time.perf_counter() - start  # the source has walked, too
-    first = {split: file.split("/")[0] for split, _, file in reversed(rows)}
+    return _Sample(files, channels, len(sample.classes), seconds)
+
+
+def _split(names: list[str], sample: list[tuple[str, str]], test_share: float) -> tuple[list[str], dict[str, int]]:
+    """The names that belong to a split, and how many each split has, by the folders where a sample of it lies."""
+    first = {split: file.split("/")[0] for split, file in reversed(sample)}
     if first["train"].lower() == "train":  # a split of its own: the source lets a pile have no folder of that name
         top = [name.split("/")[0] for name in names]
-        names = [name for name, of in zip(names, top, strict=True) if of in first.values()]
-        counts = {split: top.count(of) for split, of in first.items()}
-    else:
-        test = min(max(1, round(len(names) * test_share)), len(names) - 1)
-        counts = {"train": len(names) - test, "test": test}
+        inside = [name for name, of in zip(names, top, strict=True) if of in first.values()]
+        return inside, {split: top.count(of) for split, of in first.items()}
+    test = min(max(1, round(len(names) * test_share)), len(names) - 1)
+    return names, {"train": len(names) - test, "test": test}
+
+
+def _sides(path: Path, names: list[str]) -> list[tuple[int, int]]:
+    """Width and height of a sample, as far as it can be read."""
     some = [names[row] for row in drawn(len(names), HEADERS, 0)]
     with pictures.quietly(), ThreadPoolExecutor() as threads:
-        sides = [pair for pair in threads.map(_side_lengths, (path / name for name in some)) if pair]
-    return Found(counts, sides, channels, len(sample.classes), max(seconds, 0) / len(rows), _listing(path, names))
+        return [pair for pair in threads.map(_side_lengths, (path / name for name in some)) if pair]
 
 
 def _side_lengths(path: Path) -> tuple[int, int] | None:
@@ -93,28 +118,8 @@ def _listing(path: Path, names: list[str]) -> str:
     return digest.hexdigest()
 
 
-class Read(NamedTuple):
-    """What the stage `download` made of a folder."""
-
-    counts: dict[str, int]
-    skipped: int
-    exact: int
-    near: int
-
-
-def read_result(images: Path) -> Read:
-    """Count what `download` has written to the folder of images."""
-    with open(images / "index.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        splits = [row[0] for row in csv.reader(file)][1:]
-    with open(images / "skipped.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        skipped = sum(1 for _ in csv.reader(file)) - 1
-    counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
-    kinds = [copy.kind for copy in duplicates.read_duplicates(images)]
-    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"))
-
-
-def refuse(path: Path) -> None:
-    """UserError if there is no such folder, or if params.yaml cannot hold its name."""
+def require_folder(path: Path) -> None:
+    """Raise UserError if there is no such folder, or if params.yaml cannot hold its name."""
     if not path.is_dir():
         state = "is no folder; an archive has to be unpacked first" if path.exists() else "does not exist"
         raise UserError(f"{path} {state}: IMAGES names the folder that holds the pictures")

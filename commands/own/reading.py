@@ -1,0 +1,51 @@
+"""The pictures read by the stage download, through DVC, and what came of it."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.images import duplicates
+from stages.plumbing.errors import UserError
+
+IMAGES = Path("data/images")
+
+
+class Read(NamedTuple):
+    """What the stage `download` made of a folder."""
+
+    counts: dict[str, int]
+    skipped: int
+    exact: int
+    near: int
+
+
+def read_result(images: Path) -> Read:
+    """Count what `download` has written to the folder of images."""
+    with open(images / "index.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        splits = [row[0] for row in csv.reader(file)][1:]
+    with open(images / "skipped.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        skipped = sum(1 for _ in csv.reader(file)) - 1
+    counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+    kinds = [copy.kind for copy in duplicates.read_duplicates(images)]
+    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"))
+
+
+def download(force: bool) -> None:
+    """Read the pictures, through DVC. UserError if that fails; the stage has then said why."""
+    print("Reading    all pictures, by dvc repro download:", flush=True)
+    # Stages are started as `python`, which has to be this one.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    # DVC does not look into the folder, so that it has to be told when something in there has changed.
+    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else []), "download"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace", env=env) as process:
+        shown = True
+        for line in process.stdout:
+            shown = shown and not line.startswith("To track the changes")  # its advice on git, which the run repeats
+            if shown and line.strip():
+                print(f"           {line}", end="", flush=True)
+    if process.returncode:
+        raise UserError("the pictures could not be read, see above; params.yaml is as it was")
