@@ -11,7 +11,7 @@ SAMPLE = 1000  # vectors whose exact neighbours the recall is measured on
 WIDEST = 4096  # how far an HNSW search is widened at most
 
 
-class Found(NamedTuple):
+class Approximation(NamedTuple):
     """Neighbours, and how they were found."""
 
     neighbors: np.ndarray  # int32 (N, k), nearest first, without the vector itself
@@ -19,7 +19,9 @@ class Found(NamedTuple):
     settings: dict[str, int]  # of the index
 
 
-def nearest_approximately(base: np.ndarray | Selected, k: int, kind: Literal["ivf", "hnsw"], recall: float) -> Found:
+def nearest_approximately(
+    base: np.ndarray | Selected, k: int, kind: Literal["ivf", "hnsw"], recall: float
+) -> Approximation:
     """The `k` nearest other vectors of each vector, as `search.nearest` gives them, but for about that recall.
 
     base: float32 (N, D) of unit length, may be a memory map; k < N. The search is widened (faiss's `nprobe` or
@@ -60,7 +62,7 @@ def nearest_approximately(base: np.ndarray | Selected, k: int, kind: Literal["iv
     if len(short):
         found[short] = nearest(base, k, short)
     settings = {"lists": index.nlist, "nprobe": width} if kind == "ivf" else {"links": LINKS, "ef_search": width}
-    return Found(found, found_share, settings)
+    return Approximation(found, found_share, settings)
 
 
 def recall_of(base: np.ndarray | Selected, rows: np.ndarray, found: np.ndarray, exact: np.ndarray) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.pictures import SUFFIXES
 from stages.images.sources.reading import examples, printable, read_files, report_others
-from stages.images.sources.walking import Found, entries, walk
+from stages.images.sources.walking import Listing, entries, walk
 from stages.plumbing.errors import UserError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -75,7 +75,7 @@ def _counts(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in SUFFIXES
 
 
-def _read_own_split(wanted: Wanted, splits: dict[str, str], found: Found) -> Dataset:
+def _read_own_split(wanted: Wanted, splits: dict[str, str], found: Listing) -> Dataset:
     files, classes = {}, {}
     for split, name in splits.items():
         inside = [image.removeprefix(f"{name}/") for image in found.images if image.startswith(f"{name}/")]
@@ -105,7 +105,7 @@ def _read_own_split(wanted: Wanted, splits: dict[str, str], found: Found) -> Dat
     return read_files(wanted, files, labels, known, "a folder of images with a split of its own")
 
 
-def _read_pile(wanted: Wanted, found: Found) -> Dataset:
+def _read_pile(wanted: Wanted, found: Listing) -> Dataset:
     names = found.images
     if len(names) < 2:
         raise UserError(f"data.path = {wanted.path}: only one image file; train and test need at least one each")

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.images.sources import filling, pictures
 from stages.images.sources.dataset import Dataset, Wanted, drawn
-from stages.images.sources.walking import Found
+from stages.images.sources.walking import Listing
 from stages.plumbing.errors import UserError
 
 SHOWN = 5  # examples in a message
@@ -65,7 +65,7 @@ def read_files(
     )
 
 
-def report_others(name: str, found: Found) -> None:
+def report_others(name: str, found: Listing) -> None:
     """A line each for what was found besides images, if there was any."""
     if found.others:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.others.most_common())

@@ -11,7 +11,7 @@ from stages.plumbing.errors import UserError
 
 
 @dataclass
-class Found:
+class Listing:
     """Paths are posix and relative to the folder walked; `others` counts files that are no images by extension."""
 
     images: list[str] = field(default_factory=list)
@@ -20,14 +20,14 @@ class Found:
     repeated: int = 0  # links left out because they lead to what is there already
 
 
-def walk(root: Path, only: Collection[str] | None = None) -> Found:
+def walk(root: Path, only: Collection[str] | None = None) -> Listing:
     """What lies below `root`, or only in its entries of these names; sorted, hidden files and folders left out.
 
     Links are followed, but none to a folder that is read anyway or that holds `root`, and none to an image file that
     is read anyway: so a loop ends, and nothing comes twice. What stands in its own place goes before links to it.
     Raises UserError for a folder that may not be read.
     """
-    found, links = Found(), []
+    found, links = Listing(), []
     regular: list[str] = []
     seen = {_identity(folder) for folder in (root.resolve(), *root.resolve().parents)}
 
