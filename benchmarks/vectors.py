@@ -12,7 +12,7 @@ from stages.training.devices import device
 from stages.training.inference import write_embeddings
 
 SHIFT = 3  # pixels, the farthest in either direction
-CHUNK = 10_000
+VECTORS_AT_ONCE = 10_000  # made
 
 
 def shifted(path: Path, images: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
@@ -23,8 +23,8 @@ def shifted(path: Path, images: np.ndarray, count: int, seed: int = 0) -> np.nda
     random = np.random.default_rng(seed)
     made = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *images.shape[1:]))
     side = images.shape[1]
-    for start in range(0, count, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, count))
+    for start in range(0, count, VECTORS_AT_ONCE):
+        rows = np.arange(start, min(start + VECTORS_AT_ONCE, count))
         padded = np.pad(images[rows % len(images)], ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
         moves = random.integers(0, 2 * SHIFT + 1, (len(rows), 2))
         moves[rows < len(images)] = SHIFT

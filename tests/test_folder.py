@@ -470,7 +470,7 @@ def test_damaged_images_are_left_out_and_listed(tmp_path, monkeypatch, capsys, r
     root = tmp_path / "mine"
     reasons = damaged(root)
     monkeypatch.setattr(filling, "TASK", 3)
-    monkeypatch.setattr(filling, "CHUNK", 400)  # several rows at once, several times
+    monkeypatch.setattr(filling, "BYTES_AT_ONCE", 400)  # several rows at once, several times
     out = run(monkeypatch, tmp_path, root, unreadable=0.5, image_size=8)
     skipped = table(out, "skipped.csv")
     assert skipped[0] == ["path", "reason"]

@@ -135,7 +135,7 @@ def test_assignment_in_chunks(monkeypatch):
     logits = np.random.default_rng(0).standard_normal((100, 5))
     probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
     whole = assign(probabilities)
-    monkeypatch.setattr("stages.scoring.matching.CHUNK", 33)
+    monkeypatch.setattr("stages.scoring.matching.ROWS_AT_ONCE", 33)
     parts = assign(probabilities)
     np.testing.assert_array_equal(parts.cluster, whole.cluster)
     np.testing.assert_array_equal(parts.margin, whole.margin)
@@ -161,7 +161,7 @@ def test_certainty():
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_top_accuracy_is_a_slow_loop(monkeypatch, k):
-    monkeypatch.setattr("stages.scoring.matching.CHUNK", 17)
+    monkeypatch.setattr("stages.scoring.matching.ROWS_AT_ONCE", 17)
     rng = np.random.default_rng(k)
     probabilities = rng.dirichlet(np.ones(8), 50).round(1).astype(np.float16)  # with many ties
     labels, class_of = rng.integers(0, 7, 50), np.array([3, -1, 0, 6, 1, 2, 5, 4])

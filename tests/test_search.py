@@ -35,7 +35,7 @@ def test_rows_in_any_order_and_chunks_change_nothing(monkeypatch):
     base, rows = unit(150), np.array([149, 0, 77, 3, 78])
     whole = nearest(base, 5)
     # Twenty queries and more go through one routine of faiss, fewer through another: 40 + 40 + 40 + 30 keeps to one.
-    monkeypatch.setattr(search, "CHUNK", 40)
+    monkeypatch.setattr(search, "VECTORS_AT_ONCE", 40)
     np.testing.assert_array_equal(nearest(base, 5), whole)
     np.testing.assert_array_equal(nearest(base, 5, rows), whole[rows])
     np.testing.assert_array_equal(nearest_to(base, base, 4)[1][:, 1:], whole[:, :3])

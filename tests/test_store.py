@@ -16,7 +16,7 @@ def some_images(count: int, side: int = 5, channels: int = 3, seed: int = 0) -> 
 
 @pytest.mark.parametrize("chunk", [1, 200, 75 * 7, 10**6])
 def test_statistics_are_those_of_the_whole_array(monkeypatch, chunk):
-    monkeypatch.setattr(store, "CHUNK", chunk)
+    monkeypatch.setattr(store, "VALUES_AT_ONCE", chunk)
     images = some_images(7)
     images[..., 1] //= 2  # channels that differ, so that a mix-up shows
     mean, std = store.channel_statistics(images)
@@ -78,7 +78,7 @@ def test_chunks_are_saved_as_one_array(tmp_path, monkeypatch):
     """Byte for byte what np.save writes, in whatever pieces and from whatever layout."""
     images = np.asfortranarray(some_images(9))
     np.save(tmp_path / "whole.npy", np.ascontiguousarray(images))
-    monkeypatch.setattr(store, "CHUNK", 2 * images[0].size)
+    monkeypatch.setattr(store, "VALUES_AT_ONCE", 2 * images[0].size)
     store.write_images(tmp_path, "x", {"train": images, "test": images[:1]}, "made up")
     assert (tmp_path / "train.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.fft import dctn
 from scipy.spatial import cKDTree
 
-from stages.images.store import CHUNK, Concatenated
+from stages.images.store import VALUES_AT_ONCE, Concatenated
 
 FILE = "duplicates.csv"  # in the folder of the images
 NEAR = 0.05  # how far near duplicates may differ: root mean square over pixels, as a share of the image's contrast
@@ -178,7 +178,7 @@ def _waves(images: np.ndarray) -> np.ndarray:
 
 def _chunks(images: Concatenated, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Some images at a time, with the position of the first one: uint8 (n, H, W, C)."""
-    step = max(1, CHUNK // int(np.prod(images.shape[1:])))
+    step = max(1, VALUES_AT_ONCE // int(np.prod(images.shape[1:])))
     for start in range(0, len(rows), step):
         yield start, images[rows[start : start + step]]
 

@@ -11,7 +11,7 @@ from stages.images.store import Concatenated
 
 # Of the free memory of a GPU, what the rows may take for good; the rest is the network's.
 RESIDENT_SHARE = 0.4
-CHUNK = 2**28  # bytes copied at once
+BYTES_AT_ONCE = 2**28  # copied to the device
 
 
 class Rows:
@@ -32,7 +32,7 @@ class Rows:
                 self.resident = self._copy()
 
     def _copy(self) -> torch.Tensor:
-        parts = np.array_split(np.arange(len(self.array)), self.array.nbytes // CHUNK + 1)
+        parts = np.array_split(np.arange(len(self.array)), self.array.nbytes // BYTES_AT_ONCE + 1)
         whole = torch.empty(self.array.shape, dtype=torch.from_numpy(self.array[:0].copy()).dtype, device=self.device)
         for part in parts:
             whole[part[0] : part[-1] + 1] = torch.from_numpy(np.array(self.array[part[0] : part[-1] + 1]))

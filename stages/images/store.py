@@ -18,7 +18,7 @@ import numpy as np
 
 from stages.plumbing.errors import UserError
 
-CHUNK = 2**22  # pixel values looked at together where a whole split is walked through: bounds the memory it takes
+VALUES_AT_ONCE = 2**22  # of pixels, where a whole split is walked through: bounds the memory it takes
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def write_images(folder: Path, name: str, splits: dict[str, np.ndarray | Path], 
 
 def _write_array(file: Path, images: np.ndarray) -> None:
     """As np.save would, but row after row whatever layout the source had (they are read one by one), and in chunks."""
-    step = max(1, CHUNK // images[0].size)
+    step = max(1, VALUES_AT_ONCE // images[0].size)
     with open(file, "wb") as opened:
         header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
         np.lib.format.write_array_header_1_0(opened, header)
@@ -87,7 +87,7 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     How often each of the 256 values occurs says both exactly, and counting is faster than adding up squares.
     """
     counts = np.zeros((images.shape[-1], 256), np.int64)
-    step = max(1, CHUNK // images[0].size)
+    step = max(1, VALUES_AT_ONCE // images[0].size)
     for start in range(0, len(images), step):
         chunk = images[start : start + step]
         for channel in range(len(counts)):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stages.losses.entropy import EPSILON, entropy
 
-CHUNK = 2**20  # numbers that are looked at together: few enough to stay in a processor's cache
+NUMBERS_AT_ONCE = 2**20  # of probabilities: few enough to stay in a processor's cache
 
 
 def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict[str, Tensor]:
@@ -26,13 +26,13 @@ def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict
 
 
 @torch.no_grad()
-def dataset_scan_loss(p: Tensor, neighbors: np.ndarray, entropy_weight: float, chunk: int = CHUNK) -> dict[str, float]:
+def dataset_scan_loss(p: Tensor, neighbors: np.ndarray, entropy_weight: float, at_once: int = NUMBERS_AT_ONCE) -> dict[str, float]:
     """The SCAN loss of one head over a whole dataset and all its neighbour pairs: the label-free measure of a head.
 
-    p: probabilities float32 (N, C); neighbors: int (N, K), may be a memory map. Reads the N·K pairs, at most `chunk`
+    p: probabilities float32 (N, C); neighbors: int (N, K), may be a memory map. Reads the N·K pairs, at most `at_once`
     probabilities of neighbours at a time; no N × N matrix comes into being.
     """
-    total, step = 0.0, max(1, chunk // (neighbors.shape[1] * p.shape[1]))
+    total, step = 0.0, max(1, at_once // (neighbors.shape[1] * p.shape[1]))
     for start in range(0, len(p), step):
         partners = p[torch.from_numpy(neighbors[start : start + step].astype(np.int64)).to(p.device)]
         agreement = torch.einsum("nc,nkc->nk", p[start : start + step], partners)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import faiss
 import numpy as np
 
-from stages.neighbors.exact import CHUNK, Selected, check_finite, filled, nearest, others
+from stages.neighbors.exact import VECTORS_AT_ONCE, Selected, check_finite, filled, nearest, others
 
 SAMPLE = 1000  # vectors whose exact neighbours the recall is measured on
 WIDEST = 4096  # how far an HNSW search is widened at most
@@ -104,5 +104,7 @@ def _graph(base: np.ndarray | Selected) -> tuple[faiss.Index, tuple[object, str]
 
 def _lists(index: faiss.Index, base: np.ndarray | Selected) -> np.ndarray:
     """The list that each vector lies in, int64 (N,)."""
-    parts = (np.ascontiguousarray(base[start : start + CHUNK]) for start in range(0, len(base), CHUNK))
+    parts = (
+        np.ascontiguousarray(base[start : start + VECTORS_AT_ONCE]) for start in range(0, len(base), VECTORS_AT_ONCE)
+    )
     return np.concatenate([index.quantizer.search(part, 1)[1][:, 0] for part in parts])

@@ -5,7 +5,7 @@ import numpy as np
 
 from stages.plumbing.errors import UserError
 
-CHUNK = 16384  # queries searched at once: bounds the memory that the candidates take
+VECTORS_AT_ONCE = 16384  # indexed or searched for: bounds the memory that the candidates take
 
 
 class Selected:
@@ -42,10 +42,10 @@ def others(index: faiss.Index, base: np.ndarray | Selected, k: int, rows: np.nda
     Returns int32 (Q, k), nearest first; -1 where the index finds fewer.
     """
     found = np.empty((len(rows), k), dtype=np.int32)
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
+    for start in range(0, len(rows), VECTORS_AT_ONCE):
+        chunk = rows[start : start + VECTORS_AT_ONCE]
         _, candidates = index.search(np.ascontiguousarray(base[chunk], dtype=np.float32), k + 1)
-        found[start : start + CHUNK] = without_self(candidates, chunk)
+        found[start : start + VECTORS_AT_ONCE] = without_self(candidates, chunk)
     return found
 
 
@@ -69,8 +69,8 @@ def nearest_to(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarra
     index = _index(base)
     similarity = np.empty((len(queries), k), dtype=np.float32)
     found = np.empty((len(queries), k), dtype=np.int32)
-    for start in range(0, len(queries), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(queries), VECTORS_AT_ONCE):
+        part = slice(start, start + VECTORS_AT_ONCE)
         similarity[part], found[part] = index.search(np.ascontiguousarray(queries[part], dtype=np.float32), k)
     return similarity, found
 
@@ -83,15 +83,15 @@ def _index(base: np.ndarray | Selected) -> faiss.IndexFlatIP:
 
 def filled(index: faiss.Index, base: np.ndarray | Selected) -> faiss.Index:
     """The index with all vectors of `base` added, in chunks so that a memory map is never read whole."""
-    for start in range(0, len(base), CHUNK):
-        index.add(np.ascontiguousarray(base[start : start + CHUNK], dtype=np.float32))
+    for start in range(0, len(base), VECTORS_AT_ONCE):
+        index.add(np.ascontiguousarray(base[start : start + VECTORS_AT_ONCE], dtype=np.float32))
     return index
 
 
 def check_finite(vectors: np.ndarray | Selected) -> None:
     """One NaN is no error to faiss: it returns −1 for a neighbour, which then indexes the last image."""
-    for start in range(0, len(vectors), CHUNK):
-        finite = np.isfinite(vectors[start : start + CHUNK]).all(axis=1)
+    for start in range(0, len(vectors), VECTORS_AT_ONCE):
+        finite = np.isfinite(vectors[start : start + VECTORS_AT_ONCE]).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise UserError(

@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.plumbing.errors import UserError
 
-ROWS = 2**14  # vectors read at once
+VECTORS_AT_ONCE = 2**14  # read and normalised
 
 
 def read_vectors(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -42,11 +42,11 @@ def write_unit_vectors(path: Path, rows: np.ndarray, source: Path) -> None:
     source: the file that they come from, for the message.
     """
     table = np.lib.format.open_memmap(path, "w+", np.float32, rows.shape)
-    for start in range(0, len(rows), ROWS):
-        chunk = np.asarray(rows[start : start + ROWS], dtype=np.float64)
+    for start in range(0, len(rows), VECTORS_AT_ONCE):
+        chunk = np.asarray(rows[start : start + VECTORS_AT_ONCE], dtype=np.float64)
         length = np.linalg.norm(chunk, axis=1, keepdims=True)
         bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
         if len(bad):
             raise UserError(f"pretext.weights: row {start + bad[0]} of {source} is zero, NaN or infinite; correct it")
-        table[start : start + ROWS] = chunk / length
+        table[start : start + VECTORS_AT_ONCE] = chunk / length
     table.flush()

@@ -11,7 +11,7 @@ import numpy as np
 from stages.plumbing.errors import UserError
 
 CONFIDENT = 0.99  # the threshold from which the paper's self-labeling trusts a prediction
-CHUNK = 16384  # rows of probabilities read at once
+ROWS_AT_ONCE = 16384  # of probabilities
 TOP = 5  # guesses that `top5` allows
 
 
@@ -34,8 +34,8 @@ def assign(probabilities: np.ndarray) -> Assignment:
     cluster = np.empty(count, dtype=np.int32)
     confidence, margin = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
     total = np.zeros(clusters)
-    for start in range(0, count, CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, count, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
         chunk = np.asarray(probabilities[part], dtype=np.float32)
         if not np.isfinite(chunk).all():
             raise UserError("probabilities hold NaN or infinity: the training diverged; lower its learning rate")
@@ -86,8 +86,8 @@ def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, class_of: np.nda
     """
     clusters = np.arange(len(class_of))
     right = 0
-    for start in range(0, len(labels), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(labels), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
         own = class_of[None, :] == labels[part, None]
         # Counting what ranks above the own cluster takes one look at each number; sorting them all takes many.
         chunk = np.asarray(probabilities[part], dtype=np.float32)

@@ -12,7 +12,7 @@ from stages.plumbing.outputs import output_file
 from stages.scoring.matching import Assignment, confusion_matrix
 from stages.scoring.purity import PURITY_AT
 
-CHUNK = 2**16  # rows of neighbours looked at together
+ROWS_AT_ONCE = 2**16  # of neighbours
 DIGITS = 4
 # File names are bytes; those that are no UTF-8 come out as they went in, which only columns of plain objects allow.
 FILE_COLUMNS = ("path", "duplicate_of")
@@ -29,8 +29,8 @@ def agreement(neighbors: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     if neighbors.shape[1] == 0:
         return np.full(len(cluster), np.nan)
     share = np.empty(len(cluster))
-    for start in range(0, len(cluster), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(cluster), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
         share[part] = (cluster[neighbors[part]] == cluster[part, None]).mean(axis=1)
     return share
 

@@ -16,7 +16,7 @@ from stages.training import processes
 from stages.training.devices import device, mixed_precision
 
 BATCH = 256  # images; on CPUs, what a layer passes to the next then stays in the cache
-VECTORS = 2**14  # embeddings classified together
+VECTORS_AT_ONCE = 2**14  # embeddings that are classified
 
 
 @torch.inference_mode()
@@ -71,7 +71,7 @@ def write_probabilities(folder: Path, title: str, images: Path, model: nn.Module
 @torch.no_grad()
 def probabilities(model: nn.Module, rows: Rows) -> Tensor:
     """What a classifier of one head says of embeddings (N, D): float32 (N, clusters) on the device."""
-    parts = (rows(slice(start, start + VECTORS)) for start in range(0, len(rows), VECTORS))
+    parts = (rows(slice(start, start + VECTORS_AT_ONCE)) for start in range(0, len(rows), VECTORS_AT_ONCE))
     return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
 
 

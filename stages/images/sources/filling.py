@@ -15,7 +15,7 @@ from stages.plumbing.errors import UserError
 from stages.plumbing.progress import Progress
 
 TASK = 64  # rows that a thread takes at once
-CHUNK = 2**26  # bytes moved at once
+BYTES_AT_ONCE = 2**26  # moved from place to place
 
 
 def fill(file: Path, shape: tuple[int, ...], row: Callable[[int], np.ndarray], title: str) -> dict[int, str]:
@@ -61,7 +61,7 @@ def fill(file: Path, shape: tuple[int, ...], row: Callable[[int], np.ndarray], t
 def keep(file: Path, rows: np.ndarray) -> None:
     """Shorten a .npy file to these rows (ascending), in place. There must be at least one."""
     array = np.load(file, mmap_mode="r+")
-    shape, offset, step = (len(rows), *array.shape[1:]), array.offset, max(1, CHUNK // array[0].nbytes)
+    shape, offset, step = (len(rows), *array.shape[1:]), array.offset, max(1, BYTES_AT_ONCE // array[0].nbytes)
     for start in range(0, len(rows), step):
         taken = rows[start : start + step]
         array[start : start + len(taken)] = array[taken]  # rows ascend, so nothing is overwritten before it is read
@@ -76,7 +76,7 @@ def keep(file: Path, rows: np.ndarray) -> None:
 def one_channel(file: Path) -> None:
     """Replace a .npy file of images (N, H, W, 3) by one of their first channel, (N, H, W, 1)."""
     array, grey = np.load(file, mmap_mode="r"), file.with_name(file.stem + "-grey.npy")
-    step = max(1, CHUNK // array[0].nbytes)
+    step = max(1, BYTES_AT_ONCE // array[0].nbytes)
     with open(grey, "wb") as opened:
         _write_header(opened, (*array.shape[:-1], 1))
         for start in range(0, len(array), step):
