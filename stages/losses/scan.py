@@ -26,7 +26,9 @@ def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict
 
 
 @torch.no_grad()
-def dataset_scan_loss(p: Tensor, neighbors: np.ndarray, entropy_weight: float, at_once: int = NUMBERS_AT_ONCE) -> dict[str, float]:
+def dataset_scan_loss(
+    p: Tensor, neighbors: np.ndarray, entropy_weight: float, at_once: int = NUMBERS_AT_ONCE
+) -> dict[str, float]:
     """The SCAN loss of one head over a whole dataset and all its neighbour pairs: the label-free measure of a head.
 
     p: probabilities float32 (N, C); neighbors: int (N, K), may be a memory map. Reads the N·K pairs, at most `at_once`
