@@ -130,7 +130,7 @@ def test_dataset_loss_is_the_loss_of_all_pairs_at_once():
     logits, neighbors = torch.randn(50, 4, generator=generator), torch.randint(50, (50, 6), generator=generator)
     anchors = logits.repeat_interleave(6, dim=0)
     expected = scan_loss(anchors, logits[neighbors.flatten()], 5.0)
-    got = dataset_scan_loss(logits.softmax(dim=1), neighbors.numpy(), 5.0, chunk=7 * 6 * 4)
+    got = dataset_scan_loss(logits.softmax(dim=1), neighbors.numpy(), 5.0, at_once=7 * 6 * 4)
     for name, value in expected.items():
         assert got[name] == pytest.approx(value.item(), abs=1e-5)
 
