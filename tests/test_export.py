@@ -15,7 +15,7 @@ import yaml
 from project import ROOT, params_text
 
 from commands.export import __main__ as module
-from commands.export import portable
+from commands.export import card, portable
 from commands.export.portable import Portable, compare, load_onnx, load_pt2, write_portable
 from stages.images.store import read_images, write_images
 from stages.networks.classifier import Classifier
@@ -210,6 +210,22 @@ def test_a_model_without_labels_and_one_that_was_not_scored(project):
     assert "None were made of this model." in module.card(config, told._replace(scores=None))
     shared["pretext"] |= {"method": "frozen", "weights": "resnet.pth"}
     assert "a network trained elsewhere (weights: resnet.pth)" in module.card(config, told)
+
+
+def test_text_from_outside_is_no_markup_in_the_card(project):
+    odd = "a | <b> `c`\n# ![d](e) *f* _g_ ~h~ &lt;"
+    escaped = r"a \| \<b\> \`c\` \# \!\[d\](e) \*f\* \_g\_ \~h\~ \&lt;"
+    forgetful = card.TEMPLATE.environment.from_string("{{ odd }}{% for one in [odd] %}{{ one }}{% endfor %}")
+    assert forgetful.render(odd=odd) == 2 * escaped, "no filter is needed"
+
+    params = module.shareable(command.read(module.Params, Path("params.yaml")), Path("data/selflabel"))
+    params["pretext"] |= {"method": "frozen", "weights": odd}
+    meta = json.loads(Path("data/images/meta.json").read_text()) | {"name": odd, "source": odd}
+    about = card.About(meta, {odd: 2}, params, {odd: {"acc": 0.5}}, True, 2)
+    text = card.card(module.describe(classifier("tiny", 16, 1), [odd] * CLUSTERS), about)
+    before, params_text = text.split("```yaml\n")
+    assert before.count(escaped) == 5 + CLUSTERS
+    assert yaml.safe_load(params_text.removesuffix("```\n"))["pretext"]["weights"] == odd
 
 
 def test_what_has_to_be_mended_first_is_said(project):
