@@ -7,9 +7,9 @@ from PIL import Image
 
 from stages.images.store import Concatenated
 from stages.page import exhibit as stage
-from stages.page.exhibit import GALLERY, Cluster, exhibit
-from stages.page.gallery import COLUMNS, SHEET, choose, sheets
+from stages.page.exhibit import GALLERY, choose, exhibit
 from stages.page.projection import plane
+from stages.page.sheets import COLUMNS, SHEET, sheets
 from stages.scoring.matching import assign
 
 
@@ -86,7 +86,7 @@ def test_many_clusters_share_the_room(monkeypatch):
     images = Concatenated([np.zeros((count, 8, 8, 1), np.uint8)])
     sizes = np.bincount(assigned.cluster, minlength=clusters)
     shown = exhibit(
-        [Cluster(i, f"cluster {i}", "", None, False, -1, "", int(sizes[i]), 0, 0, 0) for i in range(clusters)],
+        list(range(clusters)),
         assigned,
         Concatenated([p]),
         images,
@@ -95,8 +95,10 @@ def test_many_clusters_share_the_room(monkeypatch):
         12,
     )
     assert len(shown.numbers) == len(set(shown.numbers)) == len(shown.second)
-    assert all(len(cluster.kinds["unsure"]) == min(cluster.size, 2) for cluster in shown.clusters)
-    assert sum(len(numbers) for cluster in shown.clusters for numbers in cluster.kinds.values()) <= GALLERY
+    assert {number: len(kinds["unsure"]) for number, kinds in shown.kinds.items()} == {
+        number: min(size, 2) for number, size in enumerate(sizes) if size
+    }
+    assert sum(len(numbers) for kinds in shown.kinds.values() for numbers in kinds.values()) <= GALLERY
     first, copy, _ = shown.pairs[0]
     assert [shown.numbers[first], shown.numbers[copy]] == [5, 9]
     likely = np.argsort(-p[shown.numbers].astype(float), axis=1, kind="stable")

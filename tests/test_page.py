@@ -11,10 +11,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from test_evaluate import NAMES, make_results, run_evaluate
 from test_report import make_report, run_report, write_histories
 
-from stages import report
 from stages.images.duplicates import Duplicate, write_duplicates
 from stages.images.store import Concatenated
-from stages.page import exhibit
+from stages.page import contents, exhibit
 from stages.scoring.names import model_id, read_names
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -215,13 +214,12 @@ def test_a_hundred_thousand_images(browser, tmp_path, monkeypatch):
     counts = {"train": 90_000, "test": 10_000}
     # As if they were 1.2 GB on disk.
     pixels = {split: Repeated(noise, count) for split, count in counts.items()}
-    read_splits = report.read_splits
+    read_splits = contents.read_splits
 
     def read(folder, name):
         return Concatenated(list(pixels.values())) if folder.name == "images" else read_splits(folder, name)
 
-    monkeypatch.setattr(report, "read_images", lambda _, split: pixels[split])
-    monkeypatch.setattr(report, "read_splits", read)
+    monkeypatch.setattr(contents, "read_splits", read)
     for split, count in counts.items():
         logits = random.standard_normal((count, 40)) * 2
         soft = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -12,7 +12,9 @@ from test_evaluate import NAMES, make_results, run_evaluate, run_stage
 
 from stages import report as stage
 from stages.page import exhibit, figures
+from stages.page.contents import describe, prototypes, read_results
 from stages.plumbing.errors import UserError
+from stages.scoring.names import read_names
 
 VOID = {"meta", "img", "source", "br", "link", "input"}
 FLAGS = ("images", "labels", "pretext", "embeddings", "scan", "selflabel")
@@ -189,39 +191,41 @@ def test_many_more_clusters_than_classes(tmp_path, quick_map):
     assert len(outputs(tmp_path)["prototypes.png"]) < 300_000
 
 
-def groups_of(results: Path, count: int) -> list[figures.Group]:
-    return stage.describe(results / "data/images", results / "data/labels", results / "data/selflabel", count)
+def prototypes_of(folder: Path, count: int) -> list[figures.Prototypes]:
+    results = read_results(*(folder / "data" / name for name in ("images", "labels", "embeddings", "selflabel")))
+    clusters = describe(results, read_names(folder / "names.yaml", len(results.assigned.mean), "of the test"))
+    return prototypes(results, clusters, count)
 
 
-def test_groups_hold_their_most_confident_images_and_mark_the_wrong_ones(tmp_path, quick_map):
+def test_prototypes_are_the_most_confident_images_and_the_wrong_ones_are_marked(tmp_path):
     truth = make_results(tmp_path)["test"]
     probabilities = np.load(tmp_path / "data/selflabel/probabilities-test.npy")
     pixels = np.load(tmp_path / "data/images/test.npy")
     cluster = probabilities.argmax(axis=1)
-    groups = groups_of(tmp_path, 4)
-    assert [group.name for group in groups] == NAMES
-    for group in groups:
-        members = np.flatnonzero(cluster == group.number)
-        best = sorted(members, key=lambda row: (-probabilities[row].max(), row))[:4]
-        np.testing.assert_array_equal(group.images, pixels[best])
-        assert group.truths == [NAMES[truth[row]] for row in best]
-        assert group.wrong == [bool(truth[row] != group.number) for row in best]
-        assert group.size == len(members)
-    assert any(any(group.wrong) for group in groups)
+    found = prototypes_of(tmp_path, 4)
+    assert [row.name for row in found] == NAMES
+    for row in found:
+        members = np.flatnonzero(cluster == row.number)
+        best = sorted(members, key=lambda image: (-probabilities[image].max(), image))[:4]
+        np.testing.assert_array_equal(row.images, pixels[best])
+        assert row.wrong.tolist() == [truth[image] != row.number for image in best]
+        assert row.size == len(members)
+    assert any(row.wrong.any() for row in found)
 
 
-def test_images_and_predictions_that_do_not_match(tmp_path, quick_map):
-    make_results(tmp_path)
-    path = tmp_path / "data/images/test.npy"
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_images_and_predictions_that_do_not_match(tmp_path, split):
+    made = len(make_results(tmp_path)[split])
+    path = tmp_path / f"data/images/{split}.npy"
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(UserError, match=r"119 images.*120"):
-        groups_of(tmp_path, 4)
+    with pytest.raises(UserError, match=f"{made - 1} images.*{made}"):
+        prototypes_of(tmp_path, 4)
 
 
 def test_photographs_stay_small_enough_for_git():
     noise = np.random.default_rng(0).integers(0, 256, (12, 96, 96, 3), dtype=np.uint8)
-    group = figures.Group(0, "noise", "", 12, 1.0, noise, ["noise"] * 12, [True] * 12)
-    assert len(figures.prototypes([group] * 10)) <= figures.LIMIT
+    row = figures.Prototypes(0, "noise", 12, noise, np.ones(12, bool))
+    assert len(figures.prototypes([row] * 10)) <= figures.LIMIT
 
 
 def test_confusion_of_a_thousand_classes():

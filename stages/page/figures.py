@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
+
+from stages.page.sheets import coloured
 
 DPI = 110
 LIMIT = 300_000  # bytes: figures live in git
@@ -35,18 +38,14 @@ LIGHT = Theme("#ffffff", "#1b2230", "#667085", "#e3e7ee", "#1f5fbf", ("#a9b4c4",
 DARK = Theme("#171b22", "#e8ebf0", "#98a2b3", "#2c333f", "#79b0f5", ("#566173", "#3d75bd", "#79b0f5"), "#f2766e")
 
 
-@dataclass(frozen=True)
-class Group:
-    """A cluster as people see it: what to call it, how large it is, and its most typical images."""
+class Prototypes(NamedTuple):
+    """The most typical images of a cluster, which are a row of the figure."""
 
     number: int
     name: str  # its class, or else "cluster 7"
-    note: str  # what else there is to say about it; may be empty
     size: int
-    share: float
     images: np.ndarray  # uint8 (n, H, W, C), most confident first
-    truths: list[str]  # the class of each of these images; empty without labels
-    wrong: list[bool]  # whether that class is another than the cluster's; empty without labels
+    wrong: np.ndarray  # bool (n,): whether an image's class is known and another than the cluster's
 
 
 def themed(draw: Callable[..., Figure]) -> Callable[..., bytes]:
@@ -199,10 +198,10 @@ def curves(histories: dict[str, pd.DataFrame], theme: Theme) -> Figure:
     return figure
 
 
-def prototypes(groups: list[Group]) -> bytes:
+def prototypes(clusters: list[Prototypes]) -> bytes:
     """A row of images for each cluster, most confident first, those of another class than the cluster's framed red."""
     for side in (64, 56, 48, 40, 32, 24, 16):
-        png = _prototypes(groups, side)
+        png = _prototypes(clusters, side)
         if len(png) > LIMIT:
             # Photographs compress badly; 256 colours take a quarter of the room and are enough for a look. This way of
             # choosing them keeps rare ones, such as the frames' red.
@@ -216,37 +215,32 @@ def prototypes(groups: list[Group]) -> bytes:
 
 
 @themed
-def _prototypes(groups: list[Group], side: int, theme: Theme) -> Figure:
+def _prototypes(clusters: list[Prototypes], side: int, theme: Theme) -> Figure:
     """The figure of `prototypes` with images `side` pixels wide."""
     step, left, border = side + 6, 190, 12
     row = max(step, 36)  # two lines of text
-    shown, rest = groups[:ROWS], len(groups) - ROWS
-    columns = max(1, *(len(group.images) for group in shown))
+    shown, rest = clusters[:ROWS], len(clusters) - ROWS
+    columns = max(1, *(len(cluster.images) for cluster in shown))
     height, width = row * (len(shown) + (rest > 0)) + 2 * border, left + step * columns + border
     canvas = np.full((height, width, 3), _rgb(theme.ground), dtype=np.uint8)
     figure = Figure(figsize=(width / DPI, height / DPI))
-    for number, group in enumerate(shown):
-        top = border + row * number
-        for column, image in enumerate(group.images):
+    for place, cluster in enumerate(shown):
+        top = border + row * place
+        for column, image in enumerate(cluster.images):
             x = left + step * column
-            if group.wrong and group.wrong[column]:
+            if cluster.wrong[column]:
                 canvas[top - 2 : top + side + 2, x - 2 : x + side + 2] = _rgb(theme.wrong)
-            canvas[top : top + side, x : x + side] = tile(image, side)
+            tile = coloured(image).resize((side, side), Image.Resampling.LANCZOS)
+            canvas[top : top + side, x : x + side] = np.asarray(tile)
         y = 1 - (top + side / 2) / height
-        cluster = f"cluster {group.number}"
-        about = f"{group.size:,} images" if group.name == cluster else f"{cluster} · {group.size:,}"
-        figure.text(border / width, y, short(group.name), va="bottom", fontsize=9, fontweight="bold")
+        called = f"cluster {cluster.number}"
+        about = f"{cluster.size:,} images" if cluster.name == called else f"{called} · {cluster.size:,}"
+        figure.text(border / width, y, short(cluster.name), va="bottom", fontsize=9, fontweight="bold")
         figure.text(border / width, y, about, va="top", color=theme.faint, fontsize=7.5, linespacing=1.6)
     if rest > 0:
         figure.text(border / width, (border + row / 2) / height, f"and {rest} more clusters", color=theme.faint)
     figure.figimage(canvas, zorder=-1)
     return figure
-
-
-def tile(image: np.ndarray, side: int) -> np.ndarray:
-    """An image uint8 (H, W, C) as RGB, uint8 (side, side, 3)."""
-    colours = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def short(name: str, length: int = 20) -> str:

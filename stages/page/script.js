@@ -37,7 +37,7 @@ const whenSeen = new IntersectionObserver((entries) => {
 }, { rootMargin: "400px" });
 
 function tile(image) {
-  const truth = data.images.truth[image], own = data.clusters[data.images.cluster[image]].class;
+  const truth = data.images.truth[image], own = data.clusters[data.images.cluster[image]].matched;
   const wrong = truth >= 0 && own >= 0 && truth !== own;
   const text = data.images.place[image] + (truth >= 0 ? ", " + data.classes[truth] : "");
   const button = make("button", { type: "button", className: wrong ? "tile wrong" : "tile", title: text, ariaLabel: text });
