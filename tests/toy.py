@@ -60,10 +60,10 @@ stages:
 
 
 def make_toy(folder: Path) -> Path:
-    """The toy project in its own git repository, with the real params.yaml and studies; nothing has run."""
+    """The toy project in its own git repository, with the real params.yaml and packages; nothing has run."""
     for name in ("data", "reports", "parts", "baselines", ".dvc"):
         (folder / name).mkdir(parents=True)
-    for package in ("studies", "presets", "commands"):
+    for package in ("stages", "studies", "presets", "commands"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, folder / name)
