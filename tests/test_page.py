@@ -60,6 +60,16 @@ def visit(browser: Browser, folder: Path, complaints: list[str], **how) -> Page:
     return page
 
 
+# The selectors that match nothing, but for states that come and go with the pointer and the keyboard.
+UNUSED = """() => {
+    const selectors = (rules) => [...rules].flatMap((rule) => [
+        ...(rule.selectorText?.split(",") ?? []), ...selectors(rule.cssRules ?? [])]);
+    const all = [...document.styleSheets].flatMap((sheet) => selectors(sheet.cssRules));
+    const plain = (selector) => selector.replace(/::?(hover|focus-visible|placeholder|backdrop)/g, "").trim() || "*";
+    return all.filter((selector) => !document.querySelector(plain(selector)));
+}"""
+
+
 def colours(page: Page) -> int:
     """How many different colours the map shows."""
     return page.evaluate(
@@ -109,6 +119,17 @@ def test_it_renders(browser, results, how):
     assert not page.locator("#tip").is_visible()
     page.keyboard.press("0")
     assert complaints == []
+
+
+def test_every_rule_of_the_style_is_for_something(browser, results):
+    page = visit(browser, results, [])
+    page.locator(".group .tile").first.click()
+    page.keyboard.press("Escape")
+    page.get_by_label("Cluster 5 is junk").check()
+    page.locator(".chips button").first.click()
+    page.locator("#canvas").focus()
+    page.keyboard.press("Space")
+    assert page.evaluate(UNUSED) == []
 
 
 def test_the_pointer_finds_images_on_the_map(browser, results):
@@ -187,6 +208,18 @@ def test_odd_class_names_are_shown_as_they_are(browser, tmp_path):
     page.locator(".group .tile").first.click()
     assert page.locator("#enlarged").is_visible()
     assert complaints == []
+
+
+def test_enter_goes_to_the_next_group_on_the_page(browser, tmp_path):
+    make_report(tmp_path, train=60, test=40, labelled=())
+    page = visit(browser, tmp_path, [])
+    fields = page.locator(".group input[type=text]")
+    shown = [field.get_attribute("aria-label") for field in fields.all()]
+    assert shown != sorted(shown), "by size, not by number"
+    fields.first.focus()
+    for name in shown[1:]:
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == name
 
 
 class Repeated:
