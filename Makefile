@@ -3,19 +3,22 @@
 ## make predict  the groups of new pictures, as a table: make predict IMAGES=~/new OUT=predictions.csv
 ## make export   the model as files that run without this project: make export OUT=exported
 ## make test     lint, then the tests
-## make lint     the linter and the formatter alone, which change nothing
+## make lint     linters and formatters alone, which change nothing
+## make format   the form that the formatters want, of Python and of the page's script and style
 ## make proofs   the tests that take minutes: kills, memory
 ## make bench    the usual way beside ours, half an hour
 ## make scale    up to a million images, half an hour more
 ## make seeds    a preset under several seeds: make seeds PRESET=digits N=5
 ## make paper    published figures beside ours
 ## Each sets up .venv first. Another Python: make repro PYTHON=python3.12
-.PHONY: help repro predict export test lint proofs bench scale seeds paper
+.PHONY: help repro predict export test lint format proofs bench scale seeds paper
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PRESET ?= fashion-mnist
 N ?= 5
 BIN := .venv/bin
+PAGE := stages/page/script.js stages/page/style.css
+OTHERWISE := { echo "To bring it into that form: make format"; exit 1; }
 TIME := about 13 minutes on two CPU cores with the committed params.yaml, 5 on cores with bfloat16 units
 # Stages are started as `python -m ...`; they must find this project's Python, whatever is active outside.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -56,7 +59,13 @@ test: .venv/installed-tests lint
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/oxlint --deny correctness --deny suspicious --deny perf stages/page
+	@$(BIN)/ruff format --check . || $(OTHERWISE)
+	@$(BIN)/oxfmt --check $(PAGE) || $(OTHERWISE)
+
+format: .venv/installed-tests
+	$(BIN)/ruff format .
+	$(BIN)/oxfmt $(PAGE)
 
 proofs: SHELL := bash
 proofs: .venv/installed-tests
