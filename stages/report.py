@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.images.store import read_meta
 from stages.page import figures as drawn
-from stages.page.contents import describe, gather, prototypes, read_results
+from stages.page.contents import choose_prototypes, describe, gather, read_results
 from stages.page.render import render
 from stages.plumbing import live
 from stages.plumbing.command import run
@@ -57,19 +57,19 @@ def report(
     results = read_results(images, labels, embeddings, selflabel)
     model = model_id(selflabel / "model.pt")
     clusters = describe(results, read_names(names, len(results.assigned.mean), model))
-    shown = {
+    pngs = {
         name: (draw(), draw(theme=drawn.DARK))
         for name, draw in charts(confusion, {"pretext": pretext, "scan": scan, "selflabel": selflabel}).items()
     }
     with output_folder(figures) as folder:
-        for name, (light, _) in shown.items():
+        for name, (light, _) in pngs.items():
             (folder / f"{name}.png").write_bytes(light)
-        (folder / "prototypes.png").write_bytes(drawn.prototypes(prototypes(results, clusters, count)))
+        (folder / "prototypes.png").write_bytes(drawn.prototypes(choose_prototypes(results, clusters, count)))
         if brief := accuracies(scores):
             (folder / "scores.png").write_bytes(drawn.scores(brief))
     contents = gather(images, results, clusters, count)
     seconds = {stage: taken for stage, taken in live.seconds_by_stage().items() if stage in TIMED}
-    html = render(read_meta(images).name, model, contents, scores, shown, seconds)
+    html = render(read_meta(images).name, model, contents, scores, pngs, seconds)
     with output_file(page) as path:
         path.write_text(html, encoding="utf-8")
     print(f"open {page} in a browser ({len(html) / 1e6:.1f} MB)")

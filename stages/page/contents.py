@@ -127,7 +127,7 @@ def commonest(counts: np.ndarray, classes: list[str]) -> str:
     return f"{counts.max() / counts.sum():.0%} are {classes[counts.argmax()]}" if counts.any() else ""
 
 
-def prototypes(results: Results, clusters: list[Cluster], count: int) -> list[Prototypes]:
+def choose_prototypes(results: Results, clusters: list[Cluster], count: int) -> list[Prototypes]:
     """The most confident images of test in every cluster, at most `count` of each."""
     rows = results.rows["test"]
     pixels, truth = results.pixels.parts[SPLITS.index("test")], results.truth[rows]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +19,7 @@ from stages.page.sheets import coloured
 
 DPI = 110
 LIMIT = 300_000  # bytes: figures live in git
+MARKED = 24  # columns up to which the cells of a confusion matrix have room for numbers
 ROWS = 40  # clusters that the figure of prototypes shows at most
 
 
@@ -48,6 +50,32 @@ class Prototypes(NamedTuple):
     wrong: np.ndarray  # bool (n,): whether an image's class is known and another than the cluster's
 
 
+def settings(theme: Theme) -> dict:
+    """Matplotlib's settings in the colours of a theme."""
+    return {
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "text.parse_math": False,  # a class may be called "5$ notes"
+        "figure.facecolor": theme.ground,
+        "axes.facecolor": theme.ground,
+        "axes.edgecolor": theme.line,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": theme.line,
+        "grid.linewidth": 0.8,
+        "text.color": theme.ink,
+        "axes.labelcolor": theme.faint,
+        "xtick.color": theme.line,
+        "ytick.color": theme.line,
+        "xtick.labelcolor": theme.faint,
+        "ytick.labelcolor": theme.faint,
+    }
+
+
 def themed(draw: Callable[..., Figure]) -> Callable[..., bytes]:
     """Turn a function that draws a Figure into one that returns it as PNG, in the colours of its argument `theme`."""
 
@@ -55,33 +83,9 @@ def themed(draw: Callable[..., Figure]) -> Callable[..., bytes]:
     def render(*arguments, theme: Theme = LIGHT) -> bytes:
         with mpl.rc_context():
             mpl.rcdefaults()
-            mpl.rcParams.update(
-                {
-                    "font.family": "DejaVu Sans",
-                    "font.size": 9,
-                    "text.parse_math": False,  # a class may be called "5$ notes"
-                    "figure.facecolor": theme.ground,
-                    "axes.facecolor": theme.ground,
-                    "axes.edgecolor": theme.line,
-                    "axes.grid": True,
-                    "axes.axisbelow": True,
-                    "axes.titlesize": 9,
-                    "axes.titlelocation": "left",
-                    "axes.spines.top": False,
-                    "axes.spines.right": False,
-                    "grid.color": theme.line,
-                    "grid.linewidth": 0.8,
-                    "text.color": theme.ink,
-                    "axes.labelcolor": theme.faint,
-                    "xtick.color": theme.line,
-                    "ytick.color": theme.line,
-                    "xtick.labelcolor": theme.faint,
-                    "ytick.labelcolor": theme.faint,
-                }
-            )
-            figure = draw(*arguments, theme)
+            mpl.rcParams.update(settings(theme))
             buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+            draw(*arguments, theme).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
         return buffer.getvalue()
 
     return render
@@ -95,8 +99,8 @@ def confusion(table: np.ndarray, rows: list[str], columns: list[str], theme: The
         table = np.hstack([table[:, :classes], table[:, classes:].sum(axis=1, keepdims=True)])
         columns = [*columns[:classes], "other clusters"]
     width = table.shape[1]
-    cell = 0.46 if width <= 24 else 8.5 / width
-    size = 9 if width <= 24 else min(9, cell * 72 * 0.8)  # of the names, in points
+    cell = 0.46 if width <= MARKED else 8.5 / width
+    size = 9 if width <= MARKED else min(9, cell * 72 * 0.8)  # of the names, in points
     names = [short(name) for name in rows], [short(name) for name in columns]
     left, below = (0.5 + size / 9 * room * max(map(len, part)) for part, room in zip(names, (0.085, 0.058)))
     right, above = 0.3, 0.4  # inches, as the two before
@@ -108,14 +112,8 @@ def confusion(table: np.ndarray, rows: list[str], columns: list[str], theme: The
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
-    if width <= 24:
-        for y, x in np.argwhere(table >= 0.005):
-            on_accent = theme.ground if table[y, x] > 0.55 else theme.ink
-            axes.text(x, y, f"{100 * table[y, x]:.0f}", ha="center", va="center", color=on_accent, fontsize=8.5)
-        for edge in range(1, classes):
-            axes.axhline(edge - 0.5, color=theme.line, linewidth=0.6)
-        for edge in range(1, width):
-            axes.axvline(edge - 0.5, color=theme.line, linewidth=0.6)
+    if width <= MARKED:
+        _mark_cells(axes, table, theme)
     if width > classes:
         axes.axvline(classes - 0.5, color=theme.faint, linewidth=1.5)
     if size >= 4:
@@ -128,6 +126,17 @@ def confusion(table: np.ndarray, rows: list[str], columns: list[str], theme: The
     axes.set_ylabel("true class")
     axes.set_title("Where the images of each class went, in %")
     return figure
+
+
+def _mark_cells(axes: Axes, table: np.ndarray, theme: Theme) -> None:
+    """Lines between the cells of a confusion matrix and the percentages in them."""
+    for y, x in np.argwhere(table >= 0.005):
+        on_accent = theme.ground if table[y, x] > 0.55 else theme.ink
+        axes.text(x, y, f"{100 * table[y, x]:.0f}", ha="center", va="center", color=on_accent, fontsize=8.5)
+    for edge in range(1, table.shape[0]):
+        axes.axhline(edge - 0.5, color=theme.line, linewidth=0.6)
+    for edge in range(1, table.shape[1]):
+        axes.axvline(edge - 0.5, color=theme.line, linewidth=0.6)
 
 
 @themed
@@ -170,32 +179,31 @@ def curves(histories: dict[str, pd.DataFrame], theme: Theme) -> Figure:
         len(histories), width, squeeze=False, gridspec_kw={**edges, "wspace": gap / 1.65, "hspace": gap / 1.15}
     )
     for row, (stage, history) in zip(panels, histories.items()):
-        phases = np.flatnonzero(history["epoch"].diff() <= 0)
-        epochs = np.arange(1, len(history["epoch"]) + 1)
         for axes, name in zip(row, terms[stage]):
-            for part in np.split(np.arange(len(epochs)), phases):
-                axes.plot(
-                    epochs[part],
-                    history[name].to_numpy()[part],
-                    color=theme.accent,
-                    linewidth=1.6,
-                    marker="o",
-                    markersize=2,
-                )
-            for start in phases:
-                axes.axvline(start + 0.5, color=theme.faint, linewidth=0.8, linestyle=(0, (2, 2)))
-            axes.set_xlim(0.5, len(epochs) + 0.5)
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.yaxis.set_major_formatter("{x:.3g}")
-            if history[name].nunique() == 1:  # room around a constant invites ticks with many digits
-                axes.set_yticks(history[name].dropna().unique())
-            axes.tick_params(length=0, labelsize=7.5)
+            _curve(axes, history["epoch"], history[name], theme)
             axes.set_title(short(f"{stage} · {name}", 32))
         for axes in row[len(terms[stage]) :]:
             axes.remove()
     panels[-1][0].set_xlabel("epoch", fontsize=8)
     return figure
+
+
+def _curve(axes: Axes, epoch: pd.Series, values: pd.Series, theme: Theme) -> None:
+    """One panel: the values of a column, in pieces where epochs begin anew."""
+    phases = np.flatnonzero(epoch.diff() <= 0)
+    epochs = np.arange(1, len(epoch) + 1)
+    line = {"color": theme.accent, "linewidth": 1.6, "marker": "o", "markersize": 2}
+    for x, y in zip(np.split(epochs, phases), np.split(values.to_numpy(), phases)):
+        axes.plot(x, y, **line)
+    for start in phases:
+        axes.axvline(start + 0.5, color=theme.faint, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    if values.nunique() == 1:  # room around a constant invites ticks with many digits
+        axes.set_yticks(values.dropna().unique())
+    axes.tick_params(length=0, labelsize=7.5)
 
 
 def prototypes(clusters: list[Prototypes]) -> bytes:
