@@ -8,8 +8,8 @@ from PIL import Image
 from stages.images.store import Concatenated
 from stages.page import exhibit as stage
 from stages.page.exhibit import GALLERY, choose, exhibit
+from stages.page.gallery import COLUMNS, SHEET, sheets
 from stages.page.projection import plane
-from stages.page.sheets import COLUMNS, SHEET, sheets
 from stages.scoring.matching import assign
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.images.store import Concatenated
+from stages.page.gallery import sheets
 from stages.page.projection import plane
-from stages.page.sheets import sheets
 from stages.scoring.matching import Assignment
 
 KINDS = ("typical", "random", "unsure", "torn")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from stages.page.sheets import coloured
+from stages.page.gallery import coloured
 
 DPI = 110
 LIMIT = 300_000  # bytes: figures live in git

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stages.page.contents import Contents
-from stages.page.sheets import COLUMNS, SHEET
+from stages.page.gallery import COLUMNS, SHEET
 
 
 class Number(NamedTuple):
