@@ -28,14 +28,15 @@ override export IMAGES := $(value IMAGES)
 override export CLUSTERS := $(value CLUSTERS)
 override export SIZE := $(value SIZE)
 override export HOURS := $(value HOURS)
-override export OUT := $(value OUT)
+# Not from the environment, where so short a name may mean anything.
+override export OUT := $(if $(filter command,$(origin OUT)),$(value OUT))
 OWN := $(strip $(IMAGES)$(CLUSTERS)$(SIZE)$(HOURS))
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
 repro: .venv/installed
-	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "This is no git checkout, which DVC needs: clone the repository, or" \
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "This is not a git checkout, which DVC needs: clone the repository, or" \
 		"make one here: git init && git add --all && git commit -m start"; exit 1; }
 ifneq ($(OWN),)
 	@printf 'Nine stages, planned first. The page will be %s\n' "$$PWD/reports/index.html"
@@ -52,7 +53,7 @@ predict: .venv/installed
 	@$(BIN)/python -m commands.predict --images "$$IMAGES" --out "$${OUT:-predictions.csv}"
 
 export: .venv/installed
-	@$(BIN)/python -m commands.export --out "$${OUT:-exported}"
+	@$(BIN)/python -m commands.export $${OUT:+--out "$$OUT"}
 
 test: .venv/installed-tests lint
 	$(BIN)/python -m pytest

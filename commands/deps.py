@@ -9,6 +9,7 @@ import argparse
 import ast
 import io
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -60,14 +61,17 @@ def gathered(files: set[Path], root: Path = Path()) -> list[str]:
     """
     files = {path for path in files if path.name != "__init__.py"}
     for folder in sorted({parent for path in files for parent in path.parents}, key=lambda path: -len(path.parts)):
-        inside = {
-            path.relative_to(root)
-            for path in (root / folder).rglob("*")
-            if path.is_file() and path.name != "__init__.py" and "__pycache__" not in path.parts
-        }
+        inside = {path.relative_to(root) for path in (root / folder).rglob("*") if path.is_file()}
+        inside = {path for path in inside if path.name != "__init__.py" and not _ignored(path, root)}
         if len(folder.parts) > 1 and inside <= files:
             files = (files - inside) | {folder}
     return sorted(path.as_posix() for path in files)
+
+
+def _ignored(path: Path, root: Path) -> bool:
+    """Whether .dvcignore, here a list of names, keeps a file from DVC."""
+    patterns = (root / ".dvcignore").read_text(encoding="utf-8").splitlines()
+    return any(fnmatch(part, pattern) for part in path.parts for pattern in patterns)
 
 
 def written(pipeline: Path) -> str:

@@ -1,11 +1,13 @@
 """What can be known before anything trains is refused then, and not by a later stage after hours.
 
-`check_before` runs at the start of a stage under DVC. It only looks and refuses, so it cannot change a result, and no
-stage depends on this module.
+`check_before` runs at the start of a stage under DVC; `python -m commands.preflight` does the same for all of them at
+once. It only looks and refuses, so it cannot change a result, and no stage depends on this module.
 """
 
+import argparse
 import hashlib
 import importlib
+import sys
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -13,12 +15,12 @@ from pydantic import BaseModel
 from stages.images.store import read_images, read_meta
 from stages.plumbing.errors import UserError
 from stages.plumbing.params import load, read
+from stages.scoring.names import FILE as NAMES
 from stages.scoring.names import read_names
 
 STAGES = ("download", "pretext", "embed", "mine", "kmeans", "scan", "selflabel", "evaluate", "report")
 LAST = ("evaluate", "report")  # no training comes after these
 CHECKED = Path(".ckpt/checked")  # a hash of what was found in order the last time
-NAMES = Path("names.yaml")
 
 
 def check_before(stage: str, params: Path, images: Path) -> None:
@@ -34,7 +36,7 @@ def check_before(stage: str, params: Path, images: Path) -> None:
     if stage in LAST or (CHECKED.exists() and CHECKED.read_text() == state):
         return
     check_params(params)
-    check_counts(params, images)
+    check_numbers(params, images)
     CHECKED.parent.mkdir(exist_ok=True)
     CHECKED.write_text(state)
 
@@ -78,7 +80,7 @@ def check_images(params: Path, images: Path) -> None:
             )
 
 
-def check_counts(params: Path, images: Path) -> None:
+def check_numbers(params: Path, images: Path) -> None:
     """The numbers of params that the number of images bounds."""
     from stages.images.duplicates import FILE, different, read_duplicates  # as above
 
@@ -101,3 +103,23 @@ def check_counts(params: Path, images: Path) -> None:
             f"{count - 1} or less"
         )
     read_names(NAMES, clusters, model="")  # of which model it is will be known later; whether it can be read, now
+
+
+def main() -> None:
+    """Check params.yaml, and the images where there are any: exit code 1 and one line for the first thing wrong."""
+    parser = argparse.ArgumentParser(prog="python -m commands.preflight", description="Check params.yaml and images.")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    parser.add_argument("--images", type=Path, default=Path("data/images"), help="default: data/images")
+    a = parser.parse_args()
+    try:
+        check_params(a.params)
+        if (a.images / "meta.json").exists():
+            check_images(a.params, a.images)
+            check_numbers(a.params, a.images)
+    except UserError as error:
+        sys.exit(f"preflight: {error}")
+    print(f"preflight: {a.params} is in order")
+
+
+if __name__ == "__main__":
+    main()

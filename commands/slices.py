@@ -65,7 +65,7 @@ class Hashes:
             return self.file(root)
         if not root.is_dir():
             return None
-        files = sorted(path for path in root.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+        files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
         listing = [[path.relative_to(root).as_posix(), self.file(path)] for path in files]
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 

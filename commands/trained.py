@@ -5,9 +5,10 @@ from pathlib import Path
 from stages.networks.classifier import Classifier
 from stages.networks.model import load_model
 from stages.plumbing.errors import UserError
+from stages.scoring.names import FILE as NAMES
 from stages.scoring.names import model_id, read_names
 
-MODEL, NAMES = Path("data/selflabel"), Path("names.yaml")
+MODEL = Path("data/selflabel")
 
 
 def load_classifier(model: Path) -> Classifier:

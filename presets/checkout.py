@@ -15,7 +15,7 @@ def require_checkout(path: Path) -> None:
     if found.returncode:
         said = (_text(found.stderr).splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
         raise UserError(
-            f"{path.resolve().parent} is no git checkout, which DVC needs ({said[:120]}); clone the repository (git "
+            f"{path.resolve().parent} is not a git checkout, which DVC needs ({said[:120]}); clone the repository (git "
             "clone), or make one here: git init && git add --all && git commit -m start"
         )
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from stages.images import duplicates, store
 from stages.images.sources.dataset import Wanted, fitted
-from stages.images.sources.table import SOURCES
+from stages.images.sources.registry import SOURCES
 from stages.plumbing.command import run
 from stages.plumbing.outputs import output_folder
 from stages.plumbing.params import Block, Count, Fraction, Seed

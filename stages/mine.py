@@ -54,15 +54,15 @@ def mine(
             first = first_of_equals(split, len(vectors), duplicates)
             k = affordable(split, params.mine.k, first, path, images)
             try:
-                neighbors, meta[split] = find(vectors, first, k, params.mine)
+                neighbors, meta[split], recall = find(vectors, first, k, params.mine)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
             np.save(folder / f"{split}.npy", neighbors)
             how = ", ".join(f"{name} {value}" for name, value in meta[split].items())
             print(f"{split}: N = {len(vectors)}, K = {k}, {time.perf_counter() - start:.1f} s ({how})")
-            if meta[split]["recall"] < params.mine.recall and meta[split]["index"] != "exact":
+            if recall < params.mine.recall:
                 print(
-                    f"warning: {split}: {meta[split]['recall']:.3f} of the exact neighbours were found, less than "
+                    f"warning: {split}: {recall:.3f} of the exact neighbours were found, less than "
                     f"mine.recall = {params.mine.recall}; mine.index: exact finds all of them"
                 )
         write_json(folder / "meta.json", meta)
@@ -91,8 +91,8 @@ def affordable(split: str, k: int, first: np.ndarray, path: Path, images: Path) 
     return count - 1
 
 
-def find(vectors: np.ndarray, first: np.ndarray, k: int, p: Mine) -> tuple[np.ndarray, dict]:
-    """Neighbours int32 (N, k) of vectors float32 (N, D), and how they were found."""
+def find(vectors: np.ndarray, first: np.ndarray, k: int, p: Mine) -> tuple[np.ndarray, dict, float]:
+    """Neighbours int32 (N, k) of vectors float32 (N, D), how they were found, and with what recall."""
     rows = np.flatnonzero(first == np.arange(len(first)))
     copied = len(rows) < len(vectors)
     different = Selected(vectors, rows) if copied else vectors
@@ -106,7 +106,7 @@ def find(vectors: np.ndarray, first: np.ndarray, k: int, p: Mine) -> tuple[np.nd
     if copied:
         neighbors = with_copies(vectors, first, rows.astype(np.int32)[neighbors], k)
     copies = {"duplicates": len(vectors) - len(rows)} if copied else {}
-    return neighbors, {"index": kind, "recall": round(recall, 4), **settings, **copies}
+    return neighbors, {"index": kind, "recall": round(recall, 4), **settings, **copies}, recall
 
 
 if __name__ == "__main__":

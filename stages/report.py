@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.images.store import read_meta
 from stages.page import figures as drawn
-from stages.page.contents import choose_prototypes, describe, gather, read_results
+from stages.page.contents import choose_prototypes, describe, gather, read_findings
 from stages.page.render import render
 from stages.plumbing import live
 from stages.plumbing.command import run
@@ -54,9 +54,9 @@ def report(
     """
     count = params.report.prototypes
     scores = json.loads(metrics.read_text(encoding="utf-8"))
-    results = read_results(images, labels, embeddings, selflabel)
+    findings = read_findings(images, labels, embeddings, selflabel)
     model = model_id(selflabel / "model.pt")
-    clusters = describe(results, read_names(names, len(results.assigned.mean), model))
+    clusters = describe(findings, read_names(names, len(findings.assigned.mean), model))
     pngs = {
         name: (draw(), draw(theme=drawn.DARK))
         for name, draw in charts(confusion, {"pretext": pretext, "scan": scan, "selflabel": selflabel}).items()
@@ -64,10 +64,10 @@ def report(
     with output_folder(figures) as folder:
         for name, (light, _) in pngs.items():
             (folder / f"{name}.png").write_bytes(light)
-        (folder / "prototypes.png").write_bytes(drawn.prototypes(choose_prototypes(results, clusters, count)))
+        (folder / "prototypes.png").write_bytes(drawn.prototypes(choose_prototypes(findings, clusters, count)))
         if brief := accuracies(scores):
             (folder / "scores.png").write_bytes(drawn.scores(brief))
-    contents = gather(images, results, clusters, count)
+    contents = gather(images, findings, clusters, count)
     seconds = {stage: taken for stage, taken in live.seconds_by_stage().items() if stage in TIMED}
     html = render(read_meta(images).name, model, contents, scores, pngs, seconds)
     with output_file(page) as path:

@@ -24,9 +24,9 @@ from stages.plumbing.params import Block, Count, Positive, Seed
 from stages.tasks.scan import HeadsOnEmbeddings, WholeNetwork
 from stages.training import processes
 from stages.training.checkpoint import Checkpoint, fingerprint
-from stages.training.consensus import keep_consensus
+from stages.training.consensus import Consensus, keep_consensus, write_answers
 from stages.training.devices import compile_if_asked, computed, device
-from stages.training.inference import write_answers, write_embeddings, write_probabilities
+from stages.training.inference import write_embeddings, write_probabilities
 from stages.training.loop import History, Plan, fit, make_optimizer
 from stages.training.processes import synchronise_batchnorm
 
@@ -95,19 +95,25 @@ def scan(
     model = synchronise_batchnorm(Classifier(encoder, layer, p.heads, params.clusters).to(device()))
     vectors = {split: np.load(embeddings / f"{split}.npy", mmap_mode="r") for split in ("train", "test")}
 
-    kept, work = [], fingerprint(params, images, pretext, embeddings, neighbors)
-    with Checkpoint(checkpoints, "scan", work) as checkpoint:
+    kept: list[Consensus] = []
+
+    def keep() -> None:
+        kept.append(keep_consensus(model, vectors, pairs, p.entropy_weight, p.consensus))
+        print(f"scan: {kept[-1]}", flush=True)
+
+    inputs = (images, pretext, embeddings, neighbors)
+    with Checkpoint(checkpoints, "scan", fingerprint(params, *inputs)) as checkpoint:
         history: History = []
         if p.head_epochs:
             history += train_heads(model, vectors["train"], pairs, params, checkpoint)
-            kept.append(keep_consensus("scan", model, vectors, pairs, p.entropy_weight, p.consensus))
+            keep()
         if p.train != "heads":
             history += train_network(model, train, pairs, params, checkpoint)
         with output_folder(out) as folder, TemporaryDirectory(dir=folder) as scratch:
             if p.train == "all":
                 vectors = embed_anew(Path(scratch), images, model)
             if p.train != "heads":
-                kept.append(keep_consensus("scan", model, vectors, pairs, p.entropy_weight, p.consensus))
+                keep()
             if p.train == "all":
                 write_probabilities(folder, "scan", images, model)
             else:

@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 
 from stages import download
 from stages.images import store
-from stages.images.sources import fashion_mnist, fetching, table
+from stages.images.sources import fashion_mnist, fetching, registry
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.plumbing import command
 
@@ -202,7 +202,7 @@ def test_digits_from_the_command_line(tmp_path, monkeypatch):
 
 def test_the_split_of_digits_is_for_good(tmp_path):
     """Another scikit-learn or numpy must not move an image from one split to the other."""
-    labels = table.SOURCES["digits"](Wanted("digits", tmp_path)).labels
+    labels = registry.SOURCES["digits"](Wanted("digits", tmp_path)).labels
     assert labels["train"][:12].tolist() == [2, 8, 2, 6, 6, 7, 1, 9, 8, 5, 2, 8]
     assert labels["test"][:4].tolist() == [7, 9, 4, 7]
 
@@ -216,7 +216,7 @@ def test_digits_read_no_folder(tmp_path, monkeypatch):
 def test_unknown_name_lists_the_known_ones(tmp_path, monkeypatch):
     line = fails(monkeypatch, tmp_path, None, "mnits")
     assert "data.name = 'mnits'" in line
-    assert all(f"'{name}'" in line for name in table.SOURCES)
+    assert all(f"'{name}'" in line for name in registry.SOURCES)
 
 
 def test_neither_stage_nor_sources_import_torch():
@@ -230,7 +230,7 @@ def test_neither_stage_nor_sources_import_torch():
 
 def test_size_and_limit(tmp_path, monkeypatch, capsys):
     """Rows are drawn in their own order, labels with them; then every image is resized as Pillow does it."""
-    everything = table.SOURCES["digits"](Wanted("digits", tmp_path))
+    everything = registry.SOURCES["digits"](Wanted("digits", tmp_path))
     run(monkeypatch, tmp_path, None, "digits", image_size=12, limit=50, split_seed=3)
     assert "50 train + 50 test images of 12x12x1" in capsys.readouterr().out
     labels, _ = store.read_labels(tmp_path / "data/labels")
@@ -276,7 +276,7 @@ def test_values_out_of_range(tmp_path, monkeypatch, more, key):
 def test_labels_that_do_not_belong(tmp_path, monkeypatch, labels, message):
     images = {split: np.zeros((3, 4, 4, 1), np.uint8) for split in ("train", "test")}
     made_up = Dataset(images, {"test": np.array(labels)}, ["a", "b"], "made up")
-    monkeypatch.setitem(table.SOURCES, "digits", lambda wanted: made_up)
+    monkeypatch.setitem(registry.SOURCES, "digits", lambda wanted: made_up)
     line = fails(monkeypatch, tmp_path, None, "digits")
     assert line.startswith("download: digits: ")
     assert "test" in line

@@ -98,7 +98,7 @@ def test_new_pictures_and_the_model_need_no_names_of_modules(clone):
     plans = [make("-n", *words, cwd=installed(clone)) for words in (["predict", "IMAGES=my new ones"], ["export"])]
     predict, export = (plan.stdout.splitlines()[-1] for plan in plans)
     assert predict == '.venv/bin/python -m commands.predict --images "$IMAGES" --out "${OUT:-predictions.csv}"'
-    assert export == '.venv/bin/python -m commands.export --out "${OUT:-exported}"'
+    assert export == '.venv/bin/python -m commands.export ${OUT:+--out "$OUT"}'
     without = make("predict", cwd=installed(clone))
     assert without.returncode
     assert "make predict IMAGES=" in without.stdout
@@ -110,7 +110,7 @@ def test_without_git_a_run_says_so_at_its_start(clone, words):
     shutil.rmtree(clone / ".git")
     run = make("repro", *words, cwd=installed(clone), GIT_CEILING_DIRECTORIES=str(clone.parent))
     assert run.returncode
-    assert run.stdout.startswith("This is no git checkout")
+    assert run.stdout.startswith("This is not a git checkout")
     assert "git init" in run.stdout
     assert "Nine stages" not in run.stdout
 

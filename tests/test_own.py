@@ -172,7 +172,7 @@ def test_without_git_nothing_is_changed_and_the_way_out_is_told(call, project, t
     finally:
         (tmp_path / "git").rename(project / ".git")
     for said in (line, presets.stderr):
-        assert "is no git checkout" in said
+        assert "is not a git checkout" in said
         assert "git init" in said
     assert presets.returncode == 1
     assert (project / "params.yaml").read_bytes() == params_text().encode()

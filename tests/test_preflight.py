@@ -1,6 +1,7 @@
 """What is knowable before anything trains is refused then: keys of every stage, their relations, counts, images."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,13 @@ def test_dvc_repro_stops_before_the_training_and_again_after_a_change(project):
     alone = run("dvc", "repro", "--single-item", "pretext", cwd=project, check=False)
     assert "pretext: data/images holds images of 8x8, but data.image_size = 16" in alone.stderr
     assert np.load(project / "data/images/train.npy", mmap_mode="r").shape[1] == 8
+
+
+def test_the_same_as_a_command_before_anything_has_run(project):
+    done = run(sys.executable, "-m", "commands.preflight", cwd=project)
+    assert done.stdout == "preflight: params.yaml is in order\n"
+    set_params(project, {"scan": {"lr": -1.0}})
+    done = run(sys.executable, "-m", "commands.preflight", cwd=project, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("preflight: params.yaml: scan.lr = -1.0")
+    assert done.stderr.count("\n") == 1

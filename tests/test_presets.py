@@ -99,7 +99,7 @@ def test_going_back_needs_a_commit_to_go_back_to(params, tmp_path_factory):
     alone.write_bytes(params.read_bytes())
     result = apply(DEFAULT, alone)
     assert result.returncode != 0
-    assert "is no git checkout" in result.stderr
+    assert "is not a git checkout" in result.stderr
     assert "git init" in result.stderr
     assert alone.read_bytes() == params.read_bytes()
 

@@ -23,7 +23,7 @@ from stages import download
 from stages.images import store
 from stages.images.sources import fetching, imagenet
 from stages.images.sources.imagenet_wnids import SUBSETS
-from stages.images.sources.table import SOURCES
+from stages.images.sources.registry import SOURCES
 from stages.plumbing import command
 from stages.plumbing.errors import UserError
 
@@ -396,15 +396,17 @@ def test_a_second_mirror_is_asked(tmp_path, monkeypatch, laid, server, capsys):
     assert f"mnist: fetching {server[0]}no-train" in capsys.readouterr().out
 
 
-def test_a_damaged_transfer(tmp_path, monkeypatch, laid, server):
+def test_a_damaged_transfer(tmp_path, monkeypatch, laid, server, capsys):
     root = laid("cifar10")
     redirect(monkeypatch, "cifar10", server[0])
     archive = root / published.CIFAR10.filename
     archive.write_bytes(archive.read_bytes()[:-3])
     assert "expected md5" in fails(monkeypatch, tmp_path, "cifar10", None)
     server[1]["more"] = 5
+    capsys.readouterr()
     line = fails(monkeypatch, tmp_path, "cifar10", None)
     assert "broke off" in line or "IncompleteRead" in line
+    assert "done" not in capsys.readouterr().out
     archive.unlink()
     assert "404" in fails(monkeypatch, tmp_path, "cifar10", None)
 

@@ -257,3 +257,25 @@ def test_plain_lines_tell_the_remaining_time_after_a_warm_up_only(capsys, monkey
         f"work ·  36 % · 10 images/s · 1:04 left{whole.replace('6:00', '6:04')} · loss 1.0",
         "work · 100 % · 10 images/s · done",
     ]
+
+
+def test_bytes_are_told_as_megabytes_also_where_nobody_knows_how_many_come(capsys, monkeypatch, tmp_path):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setenv("LIVE", str(tmp_path))
+    with progress.Progress("a.gz", total=0, unit="bytes") as bar:
+        for _ in range(2):
+            clock.now += 16
+            bar.advance(32_000_000)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("a.gz · 32 MB")
+    assert last == "a.gz · 64 MB · 2 MB/s · done"
+
+
+def test_work_that_breaks_off_is_not_called_done(capsys):
+    with progress.Progress("work", total=10) as bar:
+        bar.advance(4)
+    assert capsys.readouterr().out.endswith("broke off\n")
+    with pytest.raises(OSError, match="gone"), progress.Progress("work", total=10) as bar:
+        raise OSError("gone")
+    assert capsys.readouterr().out == ""

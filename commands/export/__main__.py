@@ -42,8 +42,8 @@ class Params(Block):
 
 
 def export(
-    out: Path,
     params: Params,
+    out: Path = Path("exported"),
     model: Path = MODEL,
     images: Path = Path("data/images"),
     metrics: Path = Path("reports/metrics.json"),

@@ -19,7 +19,7 @@ def main() -> None:
     """Prepare a folder as the command line says; exit code 1 and one line where that cannot be."""
     parser = argparse.ArgumentParser(prog="python -m commands.own", description=__doc__, formatter_class=_Raw)
     parser.add_argument("images", nargs="?", default="", help="the folder (make: IMAGES)")
-    parser.add_argument("--clusters", default="", help="how many groups to look for, rather too many (CLUSTERS)")
+    parser.add_argument("--clusters", default="", help="how many groups, a few more than you expect (CLUSTERS)")
     parser.add_argument("--size", default="", help="side of the pictures in pixels; default: what suits (SIZE)")
     parser.add_argument("--hours", default="", help=f"how long all may take; default: {HOURS:g} (HOURS)")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")

@@ -10,8 +10,8 @@ from ruamel.yaml.comments import CommentedMap
 
 from commands import preflight
 from commands.own import estimate, plan
+from commands.own.download import IMAGES, Read, download, read_result
 from commands.own.machine import describe
-from commands.own.reading import IMAGES, Read, download, read_result
 from commands.own.record import recall, remember
 from commands.own.request import Request
 from commands.own.speed import Speed, measure
@@ -61,7 +61,7 @@ def own(request: Request, file: Path) -> None:
         say_read(result)
         if not keep:
             _fit_to(result, params, request.clusters, file)
-        preflight.check_counts(file, IMAGES)
+        preflight.check_numbers(file, IMAGES)
     live.expect(estimate.by_stage(survey, content, speed))
     asked = {"path": params["data"]["path"], "hours": request.hours, "asked": request.size}
     seen = {"images": survey.total, "listing": survey.listing}

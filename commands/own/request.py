@@ -29,8 +29,8 @@ def understand(images: str, clusters: str, size: str, hours: str) -> Request:
     require_folder(path)
     if not clusters:
         raise UserError(
-            "CLUSTERS is missing: how many groups to look for, say CLUSTERS=12; a rough guess of how many you expect, "
-            "rather some more, since groups can be merged afterwards by names.yaml"
+            "CLUSTERS is missing: how many groups to look for, say CLUSTERS=12; a few more than you expect, since "
+            "groups can be merged afterwards, by names.yaml"
         )
     number = _number("CLUSTERS", clusters, int, 2, 100_000)
     side = _number("SIZE", size, int, SMALLEST, 1024) if size else None

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from commands.own import estimate
+from commands.own.download import IMAGES, Read
 from commands.own.machine import free_memory
 from commands.own.plan import FEW
-from commands.own.reading import IMAGES, Read
 from commands.own.speed import Speed
 from commands.own.survey import Survey
 from stages.training.devices import device

@@ -71,7 +71,11 @@ class _Sample(NamedTuple):
 
 def _read_some(path: Path, test_share: float) -> _Sample:
     """A few pictures, read by the source itself, so that layouts and refusals are its own."""
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         wanted = Wanted("folder", Path(scratch), path, SIDE, DECODED, test_share, 0, 1.0)
         start = time.perf_counter()
         sample = folder(wanted)

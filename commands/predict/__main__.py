@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from commands.predict import sorting
-from commands.predict.table import image_files, read_predictions, write_predictions
+from commands.predict.classify import image_files, read_predictions, write_predictions
 from commands.trained import MODEL, NAMES, load_classifier, name_clusters
 from stages.images.sources.reading import examples
 from stages.plumbing.command import path

@@ -10,6 +10,7 @@ several processes can each take their slice of one draw for the global batch. Sm
 are made in one call.
 """
 
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import torch
@@ -95,14 +96,15 @@ def apply(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
     order = operation.T.argsort(dim=1, stable=True)  # (k, B)
     operation, magnitude = operation.T.gather(1, order), magnitude.T.gather(1, order)
     # The movements, last in OPERATIONS, differ only in their maps and share one group.
-    counts = F.one_hot(operation.clamp(max=MOVES), MOVES + 1).sum(1).tolist()
+    counts = F.one_hot(operation.clamp(max=len(RECOLOURINGS)), len(RECOLOURINGS) + 1).sum(1).tolist()
     maps = affine_maps(operation, magnitude, *images.shape[-2:]).to(images.device)
     magnitude = magnitude.to(images.device)
     back = order.argsort(dim=1)
     steps = torch.cat([order[:1], back[:-1].gather(1, order[1:]), back[-1:]]).to(images.device)
+    functions = [function for function, _, _ in RECOLOURINGS.values()]
     for i, count in enumerate(counts):
         *groups, moved = images.index_select(0, steps[i]).split(count)
-        todo = zip(count, RECOLOURINGS, groups, magnitude[i].split(count))
+        todo = zip(count, functions, groups, magnitude[i].split(count))
         done = [function(group, m) for n, function, group, m in todo if n]
         images = torch.cat([*done, affine(moved, maps[i, len(order[i]) - len(moved) :])])
     return images.index_select(0, steps[-1])
@@ -192,36 +194,27 @@ def posterize(images: Tensor, magnitude: Tensor) -> Tensor:
     return images.bitwise_right_shift(dropped).bitwise_left_shift_(dropped)
 
 
-# The first of OPERATIONS, which change values; the others move pixels, see `affine_maps`.
-RECOLOURINGS = (
-    identity,
-    autocontrast,
-    equalize,
-    solarize,
-    colour,
-    contrast,
-    brightness,
-    sharpness,
-    posterize,
-)
-# The lowest and the highest magnitude of each operation, as SCAN has them.
-OPERATIONS: dict[str, tuple[float, float]] = {
-    "identity": (0, 0),
-    "autocontrast": (0, 0),
-    "equalize": (0, 0),
-    "solarize": (0, 256),
-    "colour": (0.05, 0.95),
-    "contrast": (0.05, 0.95),
-    "brightness": (0.05, 0.95),
-    "sharpness": (0.05, 0.95),
-    "posterize": (4, 8),
+# What changes values, with its lowest and highest magnitude, as SCAN has them.
+RECOLOURINGS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float, float]] = {
+    "identity": (identity, 0, 0),
+    "autocontrast": (autocontrast, 0, 0),
+    "equalize": (equalize, 0, 0),
+    "solarize": (solarize, 0, 256),
+    "colour": (colour, 0.05, 0.95),
+    "contrast": (contrast, 0.05, 0.95),
+    "brightness": (brightness, 0.05, 0.95),
+    "sharpness": (sharpness, 0.05, 0.95),
+    "posterize": (posterize, 4, 8),
+}
+# What moves pixels, all by `affine_maps`.
+MOVEMENTS: dict[str, tuple[float, float]] = {
     "rotate": (-30, 30),  # degrees about the image's centre, counter-clockwise
     "shear_x": (-0.1, 0.1),  # times its distance from the top each row moves, positive to the left
     "shear_y": (-0.1, 0.1),  # times its distance from the left edge each column moves, positive upwards
     "translate_x": (-0.1, 0.1),  # of the width, positive to the left
     "translate_y": (-0.1, 0.1),  # of the height, positive upwards
 }
-MOVES = len(RECOLOURINGS)  # from here on they move pixels
+OPERATIONS = {name: bounds for name, (_, *bounds) in RECOLOURINGS.items()} | MOVEMENTS
 
 
 def flip_and_shift(images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
@@ -244,7 +237,7 @@ def affine_maps(operation: Tensor, magnitude: Tensor, height: int, width: int) -
     """
     amounts = torch.zeros(*magnitude.shape, len(OPERATIONS), dtype=torch.float64)
     amounts = amounts.scatter_(-1, operation[..., None], magnitude.double()[..., None])
-    angle, shear_x, shear_y, x, y = amounts[..., MOVES:].unbind(-1)
+    angle, shear_x, shear_y, x, y = amounts[..., len(RECOLOURINGS) :].unbind(-1)
     cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
     across = [cos, shear_x - sin, x * width + ((1 - cos) * width + sin * height) / 2]
     down = [shear_y + sin, cos, y * height + ((1 - cos) * height - sin * width) / 2]

@@ -22,7 +22,7 @@ class Approximation(NamedTuple):
 def nearest_approximately(
     base: np.ndarray | Selected, k: int, kind: Literal["ivf", "hnsw"], recall: float
 ) -> Approximation:
-    """The `k` nearest other vectors of each vector, as `search.nearest` gives them, but for about that recall.
+    """The `k` nearest other vectors of each vector, as `exact.nearest` gives them, but for about that recall.
 
     base: float32 (N, D) of unit length, may be a memory map; k < N. The search is widened (faiss's `nprobe` or
     `efSearch`) until a sample of the vectors gets that share of its exact neighbours. What the index finds

@@ -47,7 +47,7 @@ def load_weights(name: str, backbone: Backbone, source: str) -> None:
     Takes plain state dictionaries, those inside of a checkpoint under `state_dict` or `model`, and MoCo's published
     form. Raises UserError that says what is missing, unknown or of another shape; then nothing was changed.
     """
-    state = _downloaded(name, backbone) if source == DOWNLOAD else _strip(_read(Path(source).expanduser()), source)
+    state = _downloaded(name, backbone) if source == DOWNLOAD else _strip(_read(Path(source).expanduser()))
     own = backbone.body.state_dict()
     heads = tuple(f"{head}." for head in (*HEADS, *_classifiers(backbone)))
     state = {key: value for key, value in state.items() if key in own or not key.startswith(heads)}
@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def _strip(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without the prefix that a wrapper gave to every key; of MoCo's two encoders the one for queries."""
     if any(key.startswith(MOCO) for key in state):
         state = {key: value for key, value in state.items() if key.startswith(MOCO)}
@@ -141,6 +141,6 @@ def _downloaded(name: str, backbone: Backbone) -> dict[str, Tensor]:
     except Exception as error:  # of the network, the hub, or a name without published weights
         reason = " ".join(str(error).split())
         raise UserError(
-            f"pretext.weights = {DOWNLOAD}: no weights for {name} could be had ({reason[:200]}); fetch the file "
+            f"pretext.weights = {DOWNLOAD}: no weights for {name} could be fetched ({reason[:200]}); fetch the file "
             "elsewhere and name it"
         ) from None

@@ -10,15 +10,15 @@ from stages.images.duplicates import Duplicate, read_duplicates
 from stages.images.store import Concatenated, read_labels
 from stages.page.exhibit import Exhibit, exhibit
 from stages.page.figures import Prototypes
-from stages.plumbing.errors import UserError
 from stages.scoring.matching import Assignment, assign, contingency, hungarian
 from stages.scoring.names import JUNK, Names
+from stages.scoring.results import check_counts
 
 SPLITS = ("train", "test")
 GOLDEN = 137.508  # degrees between the colours of one cluster and the next: none is near another for long
 
 
-class Results(NamedTuple):
+class Findings(NamedTuple):
     """What was found of all images, those of train before those of test, N together."""
 
     pixels: Concatenated  # uint8 (N, H, W, C)
@@ -57,22 +57,18 @@ class Contents(NamedTuple):
     copies: dict[str, int]  # how many images equal an earlier one: `exact` and `near`; how many of `test` are in train
 
 
-def read_results(images: Path, labels: Path, embeddings: Path, predictions: Path) -> Results:
+def read_findings(images: Path, labels: Path, embeddings: Path, predictions: Path) -> Findings:
     """Read the folders of the stages, memory-mapped. UserError where predictions are not about these images."""
     pixels, vectors = read_splits(images, "{}.npy"), read_splits(embeddings, "{}.npy")
     probabilities = read_splits(predictions, "probabilities-{}.npy")
     for split, held, about in zip(SPLITS, pixels.parts, probabilities.parts, strict=True):
-        if len(held) != len(about):
-            raise UserError(
-                f"{images / split}.npy holds {len(held)} images, {predictions / f'probabilities-{split}.npy'} is about "
-                f"{len(about)}; run the stages before this one again (dvc repro does)"
-            )
+        check_counts(split, {images: held, predictions: about})
     rows = {split: slice(end - len(part), end) for split, end, part in zip(SPLITS, pixels.ends.tolist(), pixels.parts)}
     known, classes = read_labels(labels)
     truth = np.full(len(pixels), -1)
     for split in known.keys() & rows.keys():
         truth[rows[split]] = known[split]
-    return Results(pixels, vectors, probabilities, assign(probabilities), truth, classes, rows)
+    return Findings(pixels, vectors, probabilities, assign(probabilities), truth, classes, rows)
 
 
 def read_splits(folder: Path, name: str) -> Concatenated:
@@ -80,17 +76,17 @@ def read_splits(folder: Path, name: str) -> Concatenated:
     return Concatenated([np.load(folder / name.format(split), mmap_mode="r") for split in SPLITS])
 
 
-def describe(results: Results, names: Names) -> list[Cluster]:
+def describe(findings: Findings, names: Names) -> list[Cluster]:
     """Every cluster, what is known of it and what people made of it; in the order of the classes, then by size.
 
     That is the order of the confusion matrix, and the sizes are those on test.
     """
-    cluster, classes = results.assigned.cluster, results.classes
-    counts = count_classes(results)
+    cluster, classes = findings.assigned.cluster, findings.classes
+    counts = count_classes(findings)
     class_of = hungarian(counts)
     sizes = np.bincount(cluster, minlength=len(class_of))
-    sure = np.bincount(cluster, results.assigned.confidence, len(class_of)) / np.maximum(sizes, 1)
-    on_test = np.bincount(cluster[results.rows["test"]], minlength=len(class_of))
+    sure = np.bincount(cluster, findings.assigned.confidence, len(class_of)) / np.maximum(sizes, 1)
+    on_test = np.bincount(cluster[findings.rows["test"]], minlength=len(class_of))
     clusters = []
     for place, number in enumerate(np.lexsort((-on_test, class_of, class_of < 0)).tolist()):
         junk = names.name[number] == JUNK
@@ -113,12 +109,12 @@ def describe(results: Results, names: Names) -> list[Cluster]:
     return clusters
 
 
-def count_classes(results: Results) -> np.ndarray:
+def count_classes(findings: Findings) -> np.ndarray:
     """Images of each class in each cluster, int64 (classes, clusters); of test, or of train if test has no labels."""
-    shape = len(results.classes), len(results.assigned.mean)
-    for rows in (results.rows["test"], results.rows["train"]):
-        if (results.truth[rows] >= 0).any():
-            return contingency(results.truth[rows], results.assigned.cluster[rows], shape)
+    shape = len(findings.classes), len(findings.assigned.mean)
+    for rows in (findings.rows["test"], findings.rows["train"]):
+        if (findings.truth[rows] >= 0).any():
+            return contingency(findings.truth[rows], findings.assigned.cluster[rows], shape)
     return np.zeros(shape, dtype=np.int64)
 
 
@@ -127,11 +123,11 @@ def commonest(counts: np.ndarray, classes: list[str]) -> str:
     return f"{counts.max() / counts.sum():.0%} are {classes[counts.argmax()]}" if counts.any() else ""
 
 
-def choose_prototypes(results: Results, clusters: list[Cluster], count: int) -> list[Prototypes]:
+def choose_prototypes(findings: Findings, clusters: list[Cluster], count: int) -> list[Prototypes]:
     """The most confident images of test in every cluster, at most `count` of each."""
-    rows = results.rows["test"]
-    pixels, truth = results.pixels.parts[SPLITS.index("test")], results.truth[rows]
-    assigned, confidence = results.assigned.cluster[rows], results.assigned.confidence[rows]
+    rows = findings.rows["test"]
+    pixels, truth = findings.pixels.parts[SPLITS.index("test")], findings.truth[rows]
+    assigned, confidence = findings.assigned.cluster[rows], findings.assigned.confidence[rows]
     found = []
     for cluster in clusters:
         members = np.flatnonzero(assigned == cluster.number)
@@ -141,47 +137,47 @@ def choose_prototypes(results: Results, clusters: list[Cluster], count: int) -> 
     return found
 
 
-def gather(images: Path, results: Results, clusters: list[Cluster], count: int) -> Contents:
+def gather(images: Path, findings: Findings, clusters: list[Cluster], count: int) -> Contents:
     """All that the page shows, at most `count` images of each kind a cluster; `images` is their folder."""
-    copies = [copy for copy in read_duplicates(images) if {copy.split, copy.of_split} <= results.rows.keys()]
+    copies = [copy for copy in read_duplicates(images) if {copy.split, copy.of_split} <= findings.rows.keys()]
     shown = exhibit(
         [cluster.number for cluster in clusters],
-        results.assigned,
-        results.probabilities,
-        results.pixels,
-        results.embeddings,
-        pair(copies, results),
+        findings.assigned,
+        findings.probabilities,
+        findings.pixels,
+        findings.embeddings,
+        pair(copies, findings),
         count,
     )
     numbers = np.array(shown.numbers)
     facts = {
-        "place": places(images / "index.csv", results, shown.numbers),
-        "cluster": results.assigned.cluster[numbers].tolist(),
-        "confidence": results.assigned.confidence[numbers].astype(float).round(4).tolist(),
-        "margin": results.assigned.margin[numbers].astype(float).round(4).tolist(),
-        "truth": results.truth[numbers].tolist(),
+        "place": places(images / "index.csv", findings, shown.numbers),
+        "cluster": findings.assigned.cluster[numbers].tolist(),
+        "confidence": findings.assigned.confidence[numbers].astype(float).round(4).tolist(),
+        "margin": findings.assigned.margin[numbers].astype(float).round(4).tolist(),
+        "truth": findings.truth[numbers].tolist(),
     }
     counts = {kind: sum(copy.kind == kind for copy in copies) for kind in ("exact", "near")}
     counts["test"] = sum((copy.split, copy.of_split) == ("test", "train") for copy in copies)
-    return Contents(clusters, results.classes, shown, facts, (images / "index.csv").exists(), counts)
+    return Contents(clusters, findings.classes, shown, facts, (images / "index.csv").exists(), counts)
 
 
-def pair(copies: list[Duplicate], results: Results) -> list[tuple[int, int, str]]:
+def pair(copies: list[Duplicate], findings: Findings) -> list[tuple[int, int, str]]:
     """The numbers of a first image and of its copy, and the kind.
 
     Those that reach into another split come first: they make scores of test images look better than they are.
     """
-    start = {split: rows.start for split, rows in results.rows.items()}
+    start = {split: rows.start for split, rows in findings.rows.items()}
     copies = sorted(copies, key=lambda copy: copy.split == copy.of_split)
     return [(start[copy.of_split] + copy.of_row, start[copy.split] + copy.row, copy.kind) for copy in copies]
 
 
-def places(index: Path, results: Results, numbers: list[int]) -> list[str]:
+def places(index: Path, findings: Findings, numbers: list[int]) -> list[str]:
     """Where those images come from: the files that index.csv names, or without it their splits and rows."""
-    found = [f"{split} {row}" for split, rows in results.rows.items() for row in range(rows.stop - rows.start)]
+    found = [f"{split} {row}" for split, rows in findings.rows.items() for row in range(rows.stop - rows.start)]
     if index.exists():
         with open(index, newline="", encoding="utf-8", errors="replace") as file:
             for line in csv.DictReader(file):
-                if line["split"] in results.rows:
-                    found[results.rows[line["split"]].start + int(line["row"])] = line["path"]
+                if line["split"] in findings.rows:
+                    found[findings.rows[line["split"]].start + int(line["row"])] = line["path"]
     return [found[number] for number in numbers]

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.plumbing import live
+from stages.plumbing import code, live
 from stages.plumbing.errors import UserError
 from stages.plumbing.launch import launch
 from stages.plumbing.params import read
 
-_code: set[Path] = set()  # of the stage that this process runs, before checks import the code of others
 SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 
 
@@ -69,7 +68,8 @@ def _arguments(stage: Callable) -> tuple[type | None, dict[str, Path]]:
         if default is inspect.Parameter.empty:
             parser.add_argument(flag, type=path, required=True, metavar="PATH")
         else:
-            parser.add_argument(flag, type=path, default=default, metavar="PATH", help=f"default: {default}")
+            usual = f"default: {default}" if default else None
+            parser.add_argument(flag, type=path, default=default, metavar="PATH", help=usual)
     return schema, vars(parser.parse_args())
 
 
@@ -91,20 +91,10 @@ def _begin(stage: str, arguments: dict[str, Path]) -> None:
     if not (position := live.position(stage, Path("dvc.yaml"))):
         return
     print(position, flush=True)
-    _code.update(_imported())
+    code.remember()  # before the checks import that of other stages
     # By name instead of by import: a check cannot change a result, so no stage shall run again for an edit of it.
     check = importlib.import_module("commands.preflight").check_before
     check(stage, arguments.get("params", Path("params.yaml")), arguments.get("images", Path("data/images")))
-
-
-def code() -> list[Path]:
-    """The files of this project that the running stage imports."""
-    return sorted(_code or _imported())
-
-
-def _imported() -> set[Path]:
-    modules = [module for name, module in sys.modules.items() if name.startswith("stages.") or name == "__main__"]
-    return {Path(module.__file__) for module in modules if getattr(module, "__file__", None)}
 
 
 def _stop_with_parent() -> None:

@@ -17,18 +17,19 @@ BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # tq
 class Progress:
     """Counts work and shows its rate; after a warm-up the remaining time, of the whole run where known.
 
-    A total of 0 is one that nobody knows.
+    A total of 0 is one that nobody knows. Of the unit "bytes" people see megabytes. `whole` says that this is the last
+    work of its stage, so that what remains of the whole run can be told.
 
     >>> with Progress("embed train", total=len(images)) as progress:
     ...     progress.advance(256)
     """
 
-    def __init__(self, title: str, total: float, done: float = 0, unit: str = "images"):
+    def __init__(self, title: str, total: int, done: int = 0, unit: str = "images", whole: bool = True):
         self.title, self.total, self.done, self.unit = title, total, done, unit
         self.start = self.shown = time.monotonic()
         self.begun_at = done
         self.warm = False
-        self.rest = live.rest_of_run(os.environ.get("DVC_STAGE", ""))
+        self.rest = live.rest_of_run(os.environ.get("DVC_STAGE", "")) if whole else None
         self.bar = None
         if sys.stderr.isatty() and first():
             self.bar = tqdm(
@@ -41,7 +42,7 @@ class Progress:
                 bar_format=BAR if total else None,
             )
 
-    def advance(self, amount: float, note: str = "") -> None:
+    def advance(self, amount: int, note: str = "") -> None:
         """Count so much more; `note` is shown beside the numbers (say, the loss)."""
         self.done += amount
         now = time.monotonic()
@@ -66,9 +67,12 @@ class Progress:
         return f"{_clock(left)} left{whole}"
 
     def _line(self, state: str, note: str = "") -> None:
-        share = f"{100 * self.done / self.total:3.0f} %" if self.total else f"{self.done:,.0f} {self.unit}"
-        rate = f"{self._rate():,.0f} {self.unit}/s" if self.done > self.begun_at else ""
+        share = f"{100 * self.done / self.total:3.0f} %" if self.total else self._amount(self.done)
+        rate = f"{self._amount(self._rate())}/s" if self.done > self.begun_at else ""
         print(" · ".join(filter(None, [self.title, share, rate, state, note])), flush=True)
+
+    def _amount(self, count: float) -> str:
+        return f"{count / 1e6:,.0f} MB" if self.unit == "bytes" else f"{count:,.0f} {self.unit}"
 
     def __enter__(self) -> "Progress":
         return self
@@ -77,7 +81,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         elif kind is None:
-            self._line("done")
+            self._line("done" if self.done >= self.total else "broke off")
 
 
 def _clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from stages.plumbing.errors import UserError
 
+FILE = Path("names.yaml")
 JUNK = "junk"
 MERGE = "merge"
 

@@ -21,7 +21,7 @@ SHORT = ("acc", "nmi", "ari", "top5", "majority_acc", "clusters_alive", "largest
 SHORT += ("confident",)
 
 
-def agreement(neighbors: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+def neighbors_agree(neighbors: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     """The share of each image's neighbours, int (N, K), that are in its own cluster, int (N,): float64 (N,).
 
     NaN for all where there are no neighbours (K = 0).
@@ -50,7 +50,7 @@ def assignment_columns(
         "name": np.array(names, dtype=object)[assigned.cluster],
         "confidence": assigned.confidence.astype(np.float64).round(DIGITS),
         "margin": assigned.margin.astype(np.float64).round(DIGITS),
-        "neighbors_agree": agreement(neighbors, assigned.cluster).round(DIGITS),
+        "neighbors_agree": neighbors_agree(neighbors, assigned.cluster).round(DIGITS),
     }
     if heads is not None:
         columns["heads_agree"] = heads.astype(np.float64).round(DIGITS)

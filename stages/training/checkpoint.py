@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from stages.plumbing import command
+from stages.plumbing import code
 from stages.plumbing.errors import UserError
 from stages.training import processes
 
@@ -102,7 +102,7 @@ def fingerprint(params: BaseModel, *inputs: Path) -> str:
         return ""
     digest = hashlib.sha256(params.model_dump_json().encode())
     digest.update(version("torch").encode())
-    for path in [*command.code(), *(file for folder in inputs for file in sorted(folder.rglob("*")))]:
+    for path in [*code.files(), *(file for folder in inputs for file in sorted(folder.rglob("*")))]:
         if path.is_file():
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())

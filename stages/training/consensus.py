@@ -3,40 +3,43 @@
 No label and no test image is looked at to choose.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from stages.images.loading import Rows
 from stages.losses.scan import dataset_scan_loss
 from stages.networks.classifier import Classifier, ClusterHeads
 from stages.training import processes
 from stages.training.devices import device
-from stages.training.inference import probabilities
+
+EMBEDDINGS_AT_ONCE = 2**14  # that are classified
 
 
 class Consensus(NamedTuple):
     """How the head that was kept came about."""
 
     losses: list[dict[str, float]]  # of every head: its number, and the terms of its loss over all pairs
-    agreement: dict[str, np.ndarray]  # by split, see `agreement`; {} where a single head was kept
+    members: int  # heads that were averaged
+    agreement: dict[str, np.ndarray]  # by split, see `heads_agree`; {} where a single head was kept
+
+    def __str__(self) -> str:
+        lowest, heads = min(row["loss"] for row in self.losses), len(self.losses)
+        which = f"the best {self.members} of {heads} heads" if heads > 1 else "one head"
+        return f"loss over all pairs of neighbours {lowest:.4f} at best; kept: {which}"
 
 
 @torch.no_grad()
 def keep_consensus(
-    title: str,
-    model: Classifier,
-    vectors: dict[str, np.ndarray],
-    pairs: np.ndarray,
-    entropy_weight: float,
-    members: int,
+    model: Classifier, vectors: dict[str, np.ndarray], pairs: np.ndarray, entropy_weight: float, members: int
 ) -> Consensus:
     """Leave the model one head: the mean of its `members` heads of lowest SCAN loss over all training pairs.
 
-    title: of the work, for the line that says what was kept. vectors: of train and of other splits, float32 (N, D);
-    pairs: int (N, K), of train; all may be memory maps.
+    vectors: of train and of other splits, float32 (N, D); pairs: int (N, K), of train; all may be memory maps.
     """
     heads, losses, orders = model.heads, [], {}
     if processes.first():
@@ -49,15 +52,12 @@ def keep_consensus(
     losses, orders = processes.broadcast((losses, orders))
     agreed = {}
     if processes.first() and len(orders) > 1:
-        agreed = {split: agreement(model, heads, orders, Rows(of, device())) for split, of in vectors.items()}
+        agreed = {split: heads_agree(model, heads, orders, Rows(of, device())) for split, of in vectors.items()}
     model.heads = heads.consensus(orders)
-    lowest = min(row["loss"] for row in losses)
-    which = f"the best {len(orders)} of {len(heads)} heads" if len(heads) > 1 else "one head"
-    print(f"{title}: loss over all pairs of neighbours {lowest:.4f} at best; kept: {which}", flush=True)
-    return Consensus(losses, agreed)
+    return Consensus(losses, len(orders), agreed)
 
 
-def agreement(model: Classifier, heads: ClusterHeads, members: dict[int, list[int]], rows: Rows) -> np.ndarray:
+def heads_agree(model: Classifier, heads: ClusterHeads, members: dict[int, list[int]], rows: Rows) -> np.ndarray:
     """The share of the members that give each row the cluster which their mean gives it, float16 (N,)."""
     answers = []
     for some in (members, *({head: order} for head, order in members.items())):
@@ -80,3 +80,17 @@ def align(model: Classifier, heads: ClusterHeads, rows: Rows, members: list[int]
             orders[head] = list(range(p.shape[1]))
         total = total + p[:, orders[head]]
     return orders
+
+
+@torch.no_grad()
+def probabilities(model: Classifier, rows: Rows) -> Tensor:
+    """What a classifier of one head says of embeddings (N, D): float32 (N, clusters) on the device."""
+    parts = (rows(slice(start, start + EMBEDDINGS_AT_ONCE)) for start in range(0, len(rows), EMBEDDINGS_AT_ONCE))
+    return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
+
+
+def write_answers(folder: Path, embeddings: Path, model: Classifier) -> None:
+    """The same as files, of both splits' cached embeddings: probabilities-{train,test}.npy, float16 (N, clusters)."""
+    for split in ("train", "test"):
+        answers = probabilities(model, Rows(np.load(embeddings / f"{split}.npy", mmap_mode="r"), device()))
+        np.save(folder / f"probabilities-{split}.npy", answers.half().cpu().numpy())

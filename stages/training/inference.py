@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.images.loading import Images, Rows, ahead
+from stages.images.loading import Images, ahead
 from stages.images.store import read_images
 from stages.images.views import PlainView
 from stages.networks.encoder import Encoder, Input, Layer
@@ -16,7 +16,6 @@ from stages.training import processes
 from stages.training.devices import device, mixed_precision
 
 BATCH = 256  # images; on CPUs, what a layer passes to the next then stays in the cache
-VECTORS_AT_ONCE = 2**14  # embeddings that are classified
 
 
 @torch.inference_mode()
@@ -66,17 +65,3 @@ def write_probabilities(folder: Path, title: str, images: Path, model: nn.Module
     for split in ("train", "test"):
         path, pixels = folder / f"probabilities-{split}.npy", read_images(images, split)
         write_rows(path, f"{title}, {split}", pixels, model.encoder.input, lambda v: model(v)[0].softmax(1), np.float16)
-
-
-@torch.no_grad()
-def probabilities(model: nn.Module, rows: Rows) -> Tensor:
-    """What a classifier of one head says of embeddings (N, D): float32 (N, clusters) on the device."""
-    parts = (rows(slice(start, start + VECTORS_AT_ONCE)) for start in range(0, len(rows), VECTORS_AT_ONCE))
-    return torch.cat([model.classify(part)[0].softmax(dim=1) for part in parts])
-
-
-def write_answers(folder: Path, embeddings: Path, model: nn.Module) -> None:
-    """The same as files, of both splits' cached embeddings: probabilities-{train,test}.npy, float16 (N, clusters)."""
-    for split in ("train", "test"):
-        answers = probabilities(model, Rows(np.load(embeddings / f"{split}.npy", mmap_mode="r"), device()))
-        np.save(folder / f"probabilities-{split}.npy", answers.half().cpu().numpy())

@@ -92,7 +92,7 @@ def _from_first_route(scratch: Path) -> dict[str, np.ndarray]:
             return files
     wanted = ", ".join(f"{name}.gz" for name in FASHION_FILES)
     raise UserError(
-        f"fashion-mnist could be had by none of {len(failures)} routes ({'; '.join(failures)});"
+        f"fashion-mnist came by none of {len(failures)} routes ({'; '.join(failures)});"
         f" put {wanted} into a folder and set data.path to that folder"
     )
 

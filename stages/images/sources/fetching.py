@@ -65,14 +65,14 @@ def fetch(address: str, file: Path) -> None:
         response = within(ANSWER_LIMIT, lambda: urllib.request.urlopen(request, timeout=PAUSE_LIMIT))
         with response, open(file, "wb") as target:
             total = int(response.headers.get("Content-Length") or 0)
-            with Progress(file.name, total / 1e6, unit="MB") as progress:
+            with Progress(file.name, total, unit="bytes", whole=False) as progress:
                 while chunk := response.read1(2**20):
                     target.write(chunk)
-                    progress.advance(len(chunk) / 1e6)
+                    progress.advance(len(chunk))
                     if time.monotonic() - start > TRANSFER_LIMIT:
                         raise UnusableError(f"not done within {TRANSFER_LIMIT} s")
-            if total and target.tell() != total:
-                raise UnusableError(f"broke off after {target.tell():,} of {total:,} bytes")
+                if total and target.tell() != total:
+                    raise UnusableError(f"broke off after {target.tell():,} of {total:,} bytes")
     except HTTPException as error:
         raise UnusableError(f"broken answer ({error!r})") from None
 

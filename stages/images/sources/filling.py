@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.images.sources.pictures import UnreadableError, quietly
 from stages.plumbing.errors import UserError
-from stages.plumbing.progress import Progress
+from stages.plumbing.progress import PLAIN_INTERVAL, Progress
 
 TASK = 64  # rows that a thread takes at once
 BYTES_AT_ONCE = 2**26  # moved from place to place
@@ -52,7 +52,7 @@ def fill(file: Path, shape: tuple[int, ...], row: Callable[[int], np.ndarray], t
 
         tasks = [range(first, min(first + TASK, count)) for first in range(0, count, TASK)]
         try:
-            with Progress(title, count) as progress:
+            with Progress(title, count, whole=False) as progress:
                 return _in_threads(work, tasks, progress, stop)
         except OSError as error:
             raise UserError(f"{title}: the images cannot be written beside data/images: {error.strerror}") from None
@@ -103,7 +103,8 @@ def _in_threads(work: Callable, tasks: list, progress: Progress, stop: threading
                     waiting.add(threads.submit(work, task))
                 if not waiting:
                     return failed
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                finished, waiting = wait(waiting, timeout=PLAIN_INTERVAL, return_when=FIRST_COMPLETED)
+                progress.advance(0)  # where all wait for a slow disk, it says so
                 for future in finished:
                     rows, bad = future.result()
                     progress.advance(rows)

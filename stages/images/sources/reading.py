@@ -127,7 +127,7 @@ def _judge(wanted: Wanted, skipped: list[tuple[str, str]], counts: dict[str, int
     if len(skipped) > wanted.unreadable * total:
         raise UserError(
             f"data.path = {wanted.path}: {share} ({len(skipped) / total:.1%}, data.unreadable allows"
-            f" {wanted.unreadable:.1%}), first {first}: {why}; mend or remove them, or raise data.unreadable to have"
+            f" {wanted.unreadable:.1%}), first {first}: {why}; repair or remove them, or raise data.unreadable to have"
             " them left out and listed in skipped.csv"
         )
     for split, bad in reasons.items():
