@@ -12,7 +12,7 @@ from test_evaluate import NAMES, make_results, run_evaluate, run_stage
 
 from stages import report as stage
 from stages.page import exhibit, figures
-from stages.page.contents import choose_prototypes, describe, read_results
+from stages.page.contents import choose_prototypes, describe, read_findings
 from stages.plumbing.errors import UserError
 from stages.scoring.names import read_names
 
@@ -192,7 +192,7 @@ def test_many_more_clusters_than_classes(tmp_path, quick_map):
 
 
 def prototypes_of(folder: Path, count: int) -> list[figures.Prototypes]:
-    results = read_results(*(folder / "data" / name for name in ("images", "labels", "embeddings", "selflabel")))
+    results = read_findings(*(folder / "data" / name for name in ("images", "labels", "embeddings", "selflabel")))
     clusters = describe(results, read_names(folder / "names.yaml", len(results.assigned.mean), "of the test"))
     return choose_prototypes(results, clusters, count)
 

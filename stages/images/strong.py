@@ -214,7 +214,7 @@ MOVEMENTS: dict[str, tuple[float, float]] = {
     "translate_x": (-0.1, 0.1),  # of the width, positive to the left
     "translate_y": (-0.1, 0.1),  # of the height, positive upwards
 }
-OPERATIONS = {name: bounds for name, (_, *bounds) in RECOLOURINGS.items()} | MOVEMENTS
+OPERATIONS = {name: (low, high) for name, (_, low, high) in RECOLOURINGS.items()} | MOVEMENTS
 
 
 def flip_and_shift(images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
