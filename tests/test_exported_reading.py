@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import test_export
 import test_folder
+from heic_files import HEIC
 from PIL import Image
 
 from commands.export.portable import Portable
@@ -99,6 +100,11 @@ def write_kinds(root: Path) -> dict[str, str]:
     save("colour/turned.png", see_through, "RGBA", exif=turned)
     save("colour/camera.mpo", noise, "RGB", save_all=True, append_images=[noise.rotate(180)])
     save("colour/large.jpg", Image.fromarray((127 + 120 * waves).astype(np.uint8)), "RGB")
+    for name, content in HEIC.items():
+        path = f"{'grey' if 'grey' in name else 'colour'}/{name}.heic"
+        (root / path).write_bytes(content)
+        with Image.open(root / path) as image:
+            modes[path] = image.mode
     return modes
 
 
@@ -173,7 +179,7 @@ def test_the_file_is_the_projects_own_and_imports_nothing_of_it(exported):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             imported.add(node.module.split(".")[0])
-    assert imported - sys.stdlib_module_names == {"numpy", "PIL"}
+    assert imported - sys.stdlib_module_names == {"numpy", "PIL", "pi_heif"}
 
 
 def test_errors_name_the_file_and_the_reason(tmp_path):
