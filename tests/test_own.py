@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from test_dag import schema
 from commands.own import __main__ as own
 from commands.own import estimate, plan
 from commands.own.speed import Speed, measure
+from commands.own.summary import say_survey
 from commands.own.survey import Survey, look
 
 COMMITTED = yaml.safe_load(params_text())
@@ -254,6 +256,28 @@ def test_a_split_of_its_own_is_counted_as_the_source_reads_it(tmp_path):
     assert len(found.sides) == 11
 
 
+def test_the_first_line_counts_what_is_left_out(tmp_path, capsys):
+    """Pictures, too: those that are hidden, called something else, or lie beside the folders of a split."""
+    for number in range(3):
+        paint(tmp_path / "pile", 1, start=number)
+    for name in ("IMG_1.txt", "notes.txt", ".hidden.png", "._000.png", "Thumbs.db"):
+        shutil.copy(tmp_path / "pile/000.png", tmp_path / "pile" / name)
+    shutil.copy(tmp_path / "pile/000.png", tmp_path / "pile/no-extension")
+    say_survey(tmp_path / "pile", look(tmp_path / "pile", 0.1))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"Pictures   4 in {tmp_path / 'pile'}: 3 to learn from, 1 set aside to test; left out: ")
+    assert set(first.partition("left out: ")[2].split(", ")) == {"2 .txt", "2 hidden", "1 .db"}
+
+    for name, count in {"train": 3, "test": 2, "other": 5}.items():
+        paint(tmp_path / "split" / name, count)
+    found = look(tmp_path / "split", 0.1)
+    assert found.left_out == {"images beside the folders of the split": 5}
+
+    paint(tmp_path / "all", 3)
+    say_survey(tmp_path / "all", look(tmp_path / "all", 0.1))
+    assert capsys.readouterr().out.splitlines()[0].endswith("2 to learn from, 1 set aside to test")
+
+
 def test_the_listing_changes_with_the_pictures_and_not_otherwise(tmp_path):
     folder = paint(tmp_path / "photos", 5)
     listing = look(folder, 0.1).listing
@@ -264,7 +288,7 @@ def test_the_listing_changes_with_the_pictures_and_not_otherwise(tmp_path):
 
 def pile(count, side=100):
     test = max(1, round(0.1 * count))
-    return Survey({"train": count - test, "test": test}, [(side, side)], 3, 0, 1e-3, "")
+    return Survey({"train": count - test, "test": test}, [(side, side)], 3, 0, 1e-3, "", Counter())
 
 
 def test_choices_start_from_the_committed_params():

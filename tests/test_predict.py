@@ -201,6 +201,24 @@ def test_folders_and_files_each_once_in_their_order(place):
     assert rows[0]["cluster"] == rows[-1]["cluster"]
 
 
+def test_the_summary_counts_what_was_left_out(place, capsys):
+    Path("more").mkdir()
+    paint(Path("more/1.png"), 5).rename("more/no-extension")
+    for name in ("notes.txt", "photo.txt", "film.mp4", ".1.png"):
+        Path("more", name).write_bytes(Path("more/no-extension").read_bytes())
+    Path("photos/README").write_text("no picture")
+    assert len(predict("--images", "photos", "more", "more/photo.txt")) == 33  # what is named is read
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("predict: 33 images; ")
+    left_out, _, out = said.partition("; left out: ")[2].partition("; ")
+    assert set(left_out.split(", ")) == {"1 no extension", "2 .txt", "1 .mp4", "1 hidden"}
+    assert out == "see p.csv"
+    Path("more/no-extension").unlink()
+    assert "more: no image file below it; left out: " in fails("--images", "more", "--out", "q.csv")
+    predict("--images", "photos/1")
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_any_file_name_comes_out_as_it_went_in(place):
     names = [
         "a,b.png",

@@ -9,15 +9,16 @@ from commands.own.machine import free_memory
 from commands.own.plan import FEW
 from commands.own.speed import Speed
 from commands.own.survey import Survey
+from stages.images.sources.walking import say
 from stages.training.devices import device
 
 
 def say_survey(path: Path, survey: Survey) -> None:
-    """How many pictures there are, how large, and whether they are labelled."""
+    """How many pictures there are, what else lies there, how large they are, and whether they are labelled."""
     splits = f"{survey.counts['train']:,} to learn from, {survey.counts['test']:,} set aside to test"
     if extra := survey.counts.get("unlabeled"):
         splits += f", {extra:,} more for the pretext only"
-    print(f"Pictures   {survey.total:,} in {path}: {splits}")
+    print(f"Pictures   {survey.total:,} in {path}: {splits}{say(survey.left_out)}")
     if survey.total < FEW:
         print(f"           That is few; groups found in less than {FEW} pictures are a matter of luck.")
     order = sorted(survey.sides, key=lambda pair: (pair[0] * pair[1], pair))

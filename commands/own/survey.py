@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -33,6 +34,7 @@ class Survey(NamedTuple):
     classes: int  # class folders; 0: no labels
     seconds: float  # to read one, all cores at work
     listing: str  # a hash of all names, sizes and times: it changes when pictures come, go or are edited
+    left_out: Counter  # files that are not read, by kind
 
     @property
     def total(self) -> int:
@@ -49,9 +51,11 @@ def look(path: Path, test_share: float) -> Survey:
     """Look through a folder of pictures. UserError if the source `folder` would refuse it, or can read none of it."""
     sample = _read_some(path, test_share)
     start = time.perf_counter()
-    names = walk(path).images
+    found = walk(path)
     seconds = sample.seconds - (time.perf_counter() - start)  # the source has walked, too
-    names, counts = _split(names, sample.files, test_share)
+    names, counts = _split(found.images, sample.files, test_share)
+    if len(names) < len(found.images):
+        found.left_out["images beside the folders of the split"] = len(found.images) - len(names)
     return Survey(
         counts,
         _sides(path, names),
@@ -59,6 +63,7 @@ def look(path: Path, test_share: float) -> Survey:
         sample.classes,
         max(seconds, 0) / len(sample.files),
         _listing(path, names),
+        found.left_out,
     )
 
 

@@ -38,7 +38,7 @@ def predict(
 
     Files that cannot be read are rows of the table. UserError for everything that has to be mended first.
     """
-    files = image_files(images, sort_into)
+    files, left_out = image_files(images, sort_into)
     if out.is_dir() or os.path.abspath(out) in map(os.path.abspath, files):
         raise UserError(f"--out {out}: {'a folder' if out.is_dir() else 'one of the images'}; name a new .csv file")
     if sort_into is not None and sort_into.exists() and not sort_into.is_dir():
@@ -46,6 +46,7 @@ def predict(
     classifier = load_classifier(model)
     called = name_clusters(names, model, classifier.config["clusters"])
     summary = write_predictions(out, files, classifier, called, threshold)
+    summary.left_out = left_out
     print(f"predict: {summary}; see {out}")
     if sort_into is not None:
         placed = sorting.sort_files(read_predictions(out), called, sort_into, how)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from commands.predict.streaming import batches
-from stages.images.sources.reading import printable, report_others
-from stages.images.sources.walking import walk
+from stages.images.sources.reading import printable
+from stages.images.sources.walking import say, walk
 from stages.images.views import PlainView
 from stages.networks.classifier import Classifier
 from stages.plumbing.errors import UserError
@@ -30,7 +30,7 @@ SHOWN = 10  # groups in the summary
 class Summary:
     """What became of the files: how many lie in each group, are unsure, or could not be read (and the first of these).
 
-    Unsure ones count in their groups, too.
+    Unsure ones count in their groups, too. `left_out` counts files that were not looked at, by kind.
     """
 
     files: int = 0
@@ -38,6 +38,7 @@ class Summary:
     unsure: int = 0
     unreadable: int = 0
     first: str = ""
+    left_out: Counter = field(default_factory=Counter)
 
     def __str__(self) -> str:
         groups = [f"{name}: {count:,}" for name, count in self.groups.most_common(SHOWN)]
@@ -45,22 +46,27 @@ class Summary:
             groups.append(f"{len(self.groups) - SHOWN:,} more groups")
         said = [f"{self.files:,} image{'' if self.files == 1 else 's'}", ", ".join(groups), f"{self.unsure:,} unsure"]
         said += [f"{self.unreadable:,} could not be read, first {self.first}"] if self.unreadable else []
-        return "; ".join(filter(None, said))
+        return "; ".join(filter(None, said)) + say(self.left_out)
 
 
-def image_files(images: Sequence[Path], apart: Path | None = None) -> list[str]:
-    """The files named, and the image files below the folders named, each once. UserError if there are none.
+def image_files(images: Sequence[Path], apart: Path | None = None) -> tuple[list[str], Counter]:
+    """The files named, and the image files below the folders named, each once; and what was left out there, by kind.
 
+    UserError if there are no image files.
     `apart` is a folder below which nothing is taken: where files are sorted to. UserError if a folder named lies there.
     """
     found: dict[str, str] = {}
+    left_out: Counter = Counter()
     beyond = 0
     for path in images:
         if path.is_dir():
             below = walk(path)
-            report_others("predict", below)
+            left_out += below.left_out
             if not below.images:
-                raise UserError(f"{path}: no image file below it; expected files such as .jpg, .png, .webp or .tif")
+                raise UserError(
+                    f"{path}: no image file below it{say(below.left_out)}; expected files such as .jpg, .png, .heic or"
+                    " .tif"
+                )
             names = [str(path / name) for name in below.images]
         elif path.is_file():
             names = [str(path)]
@@ -77,7 +83,7 @@ def image_files(images: Sequence[Path], apart: Path | None = None) -> list[str]:
         print(f"predict: left out {beyond:,} images below {apart}, where images are sorted to", flush=True)
     if not found:
         raise UserError(f"all images lie below {apart}, where they are to be sorted to; name other images")
-    return list(found.values())
+    return list(found.values()), left_out
 
 
 def _below(path: Path, apart: Path | None) -> Path | None:

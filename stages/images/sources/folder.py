@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.images.sources.dataset import Dataset, Wanted
-from stages.images.sources.pictures import SUFFIXES
-from stages.images.sources.reading import examples, printable, read_files, report_others
-from stages.images.sources.walking import Listing, entries, walk
+from stages.images.sources.reading import examples, printable, read_files, report_left_out
+from stages.images.sources.walking import Listing, entries, is_image, say, walk
 from stages.plumbing.errors import UserError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -36,11 +35,11 @@ def folder(wanted: Wanted) -> Dataset:
         raise UserError(f"data.path = {path}: {state}; set data.path to the folder that holds the images")
     splits = _own_split(path)
     found = walk(path, only=set(splits.values()) if splits else None)
-    report_others(wanted.name, found)
+    report_left_out(wanted.name, found)
     if not found.images:
-        seen = f" (only {examples(list(found.others))})" if found.others else ""
         raise UserError(
-            f"data.path = {path}: no image file below it{seen}; expected files such as .jpg, .png, .webp or .tif"
+            f"data.path = {path}: no image file below it{say(found.left_out)}; expected files such as .jpg, .png, .heic"
+            " or .tif"
         )
     return _read_own_split(wanted, splits, found) if splits else _read_pile(wanted, found)
 
@@ -72,7 +71,7 @@ def _own_split(path: Path) -> dict[str, str]:
 
 
 def _counts(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() in SUFFIXES
+    return path.is_dir() or is_image(path)
 
 
 def _read_own_split(wanted: Wanted, splits: dict[str, str], found: Listing) -> Dataset:
@@ -108,7 +107,9 @@ def _read_own_split(wanted: Wanted, splits: dict[str, str], found: Listing) -> D
 def _read_pile(wanted: Wanted, found: Listing) -> Dataset:
     names = found.images
     if len(names) < 2:
-        raise UserError(f"data.path = {wanted.path}: only one image file; train and test need at least one each")
+        raise UserError(
+            f"data.path = {wanted.path}: only one image file, and train and test need one each{say(found.left_out)}"
+        )
     classes = _classes("the folder", names, [sub for sub in found.folders if "/" not in sub])
     count = min(max(1, round(len(names) * wanted.test_share)), len(names) - 1)
     # RandomState's stream is frozen for good, default_rng's may change with numpy: the split must not.

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.imagenet_wnids import SUBSETS
-from stages.images.sources.reading import examples, read_files, report_others
+from stages.images.sources.reading import examples, read_files, report_left_out
 from stages.images.sources.walking import entries, walk
 from stages.plumbing.errors import UserError
 
@@ -37,7 +37,7 @@ def imagenet(wanted: Wanted, classes: int) -> Dataset:
     for split, name in (("train", "train"), ("test", "val")):
         _check_folder(path, name)
         found = walk(path / name, only=number)
-        report_others(f"{wanted.name} {name}/", found)
+        report_left_out(f"{wanted.name} {name}/", found)
         counts = dict.fromkeys(wnids, 0)
         for image in found.images:
             counts[image.split("/")[0]] += 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.images.sources import filling, pictures
 from stages.images.sources.dataset import Dataset, Wanted, drawn
-from stages.images.sources.walking import Listing
+from stages.images.sources.walking import Listing, say
 from stages.plumbing.errors import UserError
 
 SHOWN = 5  # examples in a message
@@ -65,14 +65,10 @@ def read_files(
     )
 
 
-def report_others(name: str, found: Listing) -> None:
-    """A line each for what was found besides images, if there was any."""
-    if found.others:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.others.most_common())
-        hint = "; convert .heic files to JPEG to have them read" if ".heic" in found.others else ""
-        print(f"{name}: ignored files that are no images by their extension: {kinds}{hint}", flush=True)
-    if found.repeated:
-        print(f"{name}: left out {found.repeated:,} links to what is there already", flush=True)
+def report_left_out(name: str, found: Listing) -> None:
+    """A line of how many files there are to read, and what lies there besides, if there is anything."""
+    if found.left_out:
+        print(f"{name}: {len(found.images):,} image files{say(found.left_out)}", flush=True)
 
 
 def examples(names: list[str]) -> str:
