@@ -62,8 +62,11 @@ def evaluate(
     # From here on it is about self-label's clusters. Each gets one name, whatever the split.
     split = next((split for split in SPLITS if split in known), None)
     truth, cluster = (known[split], assigned[split].cluster) if split else (np.empty(0, int), np.empty(0, int))
-    counts = contingency(truth, cluster, (len(classes), results["test"].selflabel.shape[1]))
-    class_of = hungarian(counts)
+    shape = len(classes), results["test"].selflabel.shape[1]
+    counts = contingency(truth, cluster, shape)
+    # By all that have labels: a small test split alone would name a cluster by one or two images.
+    everywhere = [contingency(values, assigned[of].cluster, shape) for of, values in known.items()]
+    class_of = hungarian(sum(everywhere, np.zeros(shape, np.int64)))
     given = read_names(names, len(class_of), model_id(selflabel / "model.pt"))
     called = given.call([classes[number] if number >= 0 else "" for number in class_of])
     if given.given:

@@ -238,7 +238,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("expected", "whole"), [({}, ""), ({"embed": 5, "mine": 60, "scan": 240}, " (6:00 for the whole run)")]
+    ("expected", "whole"), [({}, ""), ({"embed": 5, "mine": 60, "scan": 240}, ", 6:00 for all stages")]
 )
 def test_plain_lines_tell_the_remaining_time_after_a_warm_up_only(capsys, monkeypatch, tmp_path, expected, whole):
     clock = Clock()

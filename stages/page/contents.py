@@ -110,12 +110,10 @@ def describe(findings: Findings, names: Names) -> list[Cluster]:
 
 
 def count_classes(findings: Findings) -> np.ndarray:
-    """Images of each class in each cluster, int64 (classes, clusters); of test, or of train if test has no labels."""
+    """Images of each class in each cluster, int64 (classes, clusters), of all that have labels."""
+    labelled = findings.truth >= 0
     shape = len(findings.classes), len(findings.assigned.mean)
-    for rows in (findings.rows["test"], findings.rows["train"]):
-        if (findings.truth[rows] >= 0).any():
-            return contingency(findings.truth[rows], findings.assigned.cluster[rows], shape)
-    return np.zeros(shape, dtype=np.int64)
+    return contingency(findings.truth[labelled], findings.assigned.cluster[labelled], shape)
 
 
 def commonest(counts: np.ndarray, classes: list[str]) -> str:

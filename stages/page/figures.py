@@ -104,7 +104,8 @@ def confusion(table: np.ndarray, rows: list[str], columns: list[str], theme: The
     names = [short(name) for name in rows], [short(name) for name in columns]
     left, below = (0.5 + size / 9 * room * max(map(len, part)) for part, room in zip(names, (0.085, 0.058)))
     right, above = 0.3, 0.4  # inches, as the two before
-    wide, high = left + cell * width + right, below + cell * classes + above
+    title = 3.3  # inches that it takes from the cells' left edge on, where these are few
+    wide, high = left + max(cell * width + right, title), below + cell * classes + above
     figure = Figure(figsize=(wide, high))
     axes = figure.add_axes((left / wide, below / high, cell * width / wide, cell * classes / high))
     shades = LinearSegmentedColormap.from_list("", [theme.ground, theme.accent])

@@ -88,6 +88,8 @@ def render(
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["duration"] = duration
+    finetuned = metrics["selflabel"] != metrics["scan"]  # else it is a copy: selflabel.epochs = 0
+    models = {key: title for key, title in MODELS.items() if finetuned or key != "selflabel"}
     return environment.get_template("template.html").render(
         contents._asdict(),
         name=name,
@@ -95,8 +97,9 @@ def render(
         figures={key: [png_uri(png) for png in pair] for key, pair in figures.items()},
         seconds=seconds,
         cards=table(headline(metrics), [metrics["selflabel"]["test"]]),
-        models=list(MODELS.values()),
-        scores={split: table(NUMBERS, [metrics[model][split] for model in MODELS]) for split in ("test", "train")},
+        finetuned=finetuned,
+        models=list(models.values()),
+        scores={split: table(NUMBERS, [metrics[key][split] for key in models]) for split in ("test", "train")},
         neighbours=table(EMBEDDINGS, [metrics["embeddings"]]),
         kinds=KINDS,
         style=(folder / "style.css").read_text(encoding="utf-8"),

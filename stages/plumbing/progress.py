@@ -63,7 +63,7 @@ class Progress:
         if not self.warm or self.done == self.begun_at or self.done >= self.total:
             return ""
         left = (self.total - self.done) / self._rate()
-        whole = f" ({_clock(left + self.rest)} for the whole run)" if self.rest is not None else ""
+        whole = f", {_clock(left + self.rest)} for all stages" if self.rest is not None else ""
         return f"{_clock(left)} left{whole}"
 
     def _line(self, state: str, note: str = "") -> None:

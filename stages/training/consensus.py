@@ -29,8 +29,8 @@ class Consensus(NamedTuple):
 
     def __str__(self) -> str:
         lowest, heads = min(row["loss"] for row in self.losses), len(self.losses)
-        which = f"the best {self.members} of {heads} heads" if heads > 1 else "one head"
-        return f"loss over all pairs of neighbours {lowest:.4f} at best; kept: {which}"
+        which = f" at best; kept: the best {self.members} of {heads} heads" if heads > 1 else ""
+        return f"loss over all pairs of neighbours {lowest:.4f}{which}"
 
 
 @torch.no_grad()
