@@ -1,6 +1,5 @@
 """Stage `download`: bring a dataset into the one stored form, its labels apart from its images."""
 
-import csv
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -12,8 +11,10 @@ from stages.images import duplicates, store
 from stages.images.sources.dataset import Wanted, fitted
 from stages.images.sources.registry import SOURCES
 from stages.plumbing.command import run
+from stages.plumbing.csv_files import write_rows
 from stages.plumbing.outputs import output_folder
 from stages.plumbing.params import Block, Count, Fraction, Seed
+from stages.plumbing.printing import told_apart
 
 ORDER = ("train", "unlabeled", "test")  # which of two equal images is the first
 
@@ -54,11 +55,11 @@ def download(params: Params, images: Path = Path("data/images"), labels: Path = 
         wanted = Wanted(scratch=Path(scratch), **data.model_dump() | {"path": path})
         dataset = fitted(SOURCES[data.name](wanted), wanted)
         meta = store.write_images(images_out, data.name, dataset.images, dataset.source)
-        store.write_labels(labels_out, dataset.labels, dataset.classes)
+        # Classes are called by their folders, which may hold any bytes. No stage after this one meets those: they would
+        # break figures and Parquet, and that after all training. Paths in tables stay as they are.
+        store.write_labels(labels_out, dataset.labels, told_apart(dataset.classes))
         for name, rows in dataset.tables.items():
-            # File names are bytes; those that are no UTF-8 come out as they went in.
-            with open(images_out / name, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
+            write_rows(images_out / name, rows)
         counts = {split: store.read_images(images_out, split) for split in dataset.images}
         found = duplicates.find_duplicates(dict(sorted(counts.items(), key=lambda part: ORDER.index(part[0]))))
         duplicates.write_duplicates(images_out, found)

@@ -1,6 +1,5 @@
 """Stage report: figures and one self-contained page to look at."""
 
-import csv
 import json
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from stages.page.contents import choose_prototypes, describe, gather, read_findi
 from stages.page.render import render
 from stages.plumbing import live
 from stages.plumbing.command import run
+from stages.plumbing.csv_files import read_rows
 from stages.plumbing.outputs import output_file, output_folder
 from stages.plumbing.params import Block, Count
 from stages.scoring.names import model_id, read_names
@@ -84,8 +84,7 @@ def charts(confusion: Path, folders: dict[str, Path]) -> dict[str, partial]:
     histories = {name: pd.read_csv(folder / "history.csv", dtype=float) for name, folder in folders.items()}
     if trained := {name: history for name, history in histories.items() if len(history)}:
         found["curves"] = partial(drawn.curves, trained)
-    with confusion.open(newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
+    header, *lines = read_rows(confusion)
     if lines:
         table = np.array([line[1:] for line in lines], dtype=float)
         found["confusion"] = partial(drawn.confusion, table, [line[0] for line in lines], header[1:])

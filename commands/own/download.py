@@ -1,13 +1,13 @@
 """The pictures read by the stage download, through DVC, and what came of it."""
 
-import csv
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.images import duplicates
+from stages.images import duplicates, index
 from stages.plumbing.errors import UserError
 
 IMAGES = Path("data/images")
@@ -23,14 +23,10 @@ class Read(NamedTuple):
 
 
 def read_result(images: Path) -> Read:
-    """Count what `download` has written to the folder of images."""
-    with open(images / "index.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        splits = [row[0] for row in csv.reader(file)][1:]
-    with open(images / "skipped.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        skipped = sum(1 for _ in csv.reader(file)) - 1
-    counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+    """Count what `download` has written to the folder of images. UserError if its tables are broken."""
+    counts = dict(Counter(split for split, _ in index.read_index(images) or ()))
     kinds = [copy.kind for copy in duplicates.read_duplicates(images)]
-    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"))
+    return Read(counts, index.count_skipped(images), kinds.count("exact"), kinds.count("near"))
 
 
 def download(force: bool) -> None:

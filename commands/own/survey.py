@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.images.index import INDEX
 from stages.images.sources import pictures
 from stages.images.sources.dataset import Wanted, drawn
 from stages.images.sources.folder import folder
@@ -85,7 +86,7 @@ def _read_some(path: Path, test_share: float) -> _Sample:
         start = time.perf_counter()
         sample = folder(wanted)
         seconds = time.perf_counter() - start
-        files = [(split, file) for split, _, file in sample.tables["index.csv"][1:]]
+        files = [(split, file) for split, _, file in sample.tables[INDEX][1:]]
         channels = np.load(sample.images["train"], mmap_mode="r").shape[-1]
     return _Sample(files, channels, len(sample.classes), seconds)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from commands.predict import sorting
 from commands.predict.classify import image_files, read_predictions, write_predictions
 from commands.trained import MODEL, NAMES, load_classifier, name_clusters
-from stages.images.sources.reading import examples
 from stages.plumbing.command import path
 from stages.plumbing.errors import UserError
+from stages.plumbing.printing import examples, printable
 
 DONE = {"link": "linked", "copy": "copied", "move": "moved"}
 
@@ -47,14 +47,14 @@ def predict(
     called = name_clusters(names, model, classifier.config["clusters"])
     summary = write_predictions(out, files, classifier, called, threshold)
     summary.left_out = left_out
-    print(f"predict: {summary}; see {out}")
+    print(printable(f"predict: {summary}; see {out}"))
     if sort_into is not None:
         placed = sorting.sort_files(read_predictions(out), called, sort_into, how)
         said = [f"{placed.placed:,} files {DONE[how]} into {sort_into}"]
         said += [f"{placed.there:,} were there already"] if placed.there else []
         said += [f"{placed.links:,} links stay where they are"] if placed.links else []
         way = f"; back with --undo {sort_into / sorting.UNDO}" if how == "move" and placed.placed else ""
-        print(f"predict: {', '.join(said)}{way}")
+        print(printable(f"predict: {', '.join(said)}{way}"))
 
 
 def undo(log: Path) -> None:
@@ -115,7 +115,7 @@ def main(words: Sequence[str] | None = None) -> None:
         message = ": ".join(filter(None, [str(error.filename or ""), error.strerror]))
     except KeyboardInterrupt:
         message = "interrupted; " + ("run it again for the rest" if "undo" in arguments else "nothing was written")
-    sys.exit(f"predict: {message}")
+    sys.exit(printable(f"predict: {message}"))
 
 
 if __name__ == "__main__":

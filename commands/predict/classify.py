@@ -1,6 +1,5 @@
 """What a model says of image files: a table with a row for every file, written as the files go by."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,13 @@ import numpy as np
 import torch
 
 from commands.predict.streaming import batches
-from stages.images.sources.reading import printable
 from stages.images.sources.walking import say, walk
 from stages.images.views import PlainView
 from stages.networks.classifier import Classifier
+from stages.plumbing.csv_files import read_records, write_rows
 from stages.plumbing.errors import UserError
 from stages.plumbing.outputs import output_file
+from stages.plumbing.printing import printable
 from stages.plumbing.progress import Progress
 from stages.scoring.matching import assign
 from stages.training.devices import device, mixed_precision
@@ -106,20 +106,15 @@ def write_predictions(
     Memory holds a few batches of images, whatever their number; `out` appears when all are done.
     """
     summary = Summary()
-    # File names are bytes; those that are no UTF-8 come out as they went in.
-    with (
-        output_file(out) as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        plain, quoted = (
-            csv.writer(file, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
-        )
-        plain.writerow(COLUMNS)
-        with Progress("predict", len(files)) as progress:
-            for rows in _classified(files, model, names, threshold, summary):
-                for row in rows:  # a carriage return that is not in quotes would end its row
-                    (quoted if "\r" in row[0] else plain).writerow(row)
-                progress.advance(len(rows))
+
+    def rows(progress: Progress) -> Iterator[list]:
+        yield COLUMNS
+        for batch in _classified(files, model, names, threshold, summary):
+            yield from batch
+            progress.advance(len(batch))
+
+    with output_file(out) as partial, Progress("predict", len(files)) as progress:
+        write_rows(partial, rows(progress))
     return summary
 
 
@@ -154,6 +149,5 @@ def _classified(
 
 
 def read_predictions(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table that `write_predictions` wrote, one after the other."""
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        yield from csv.DictReader(file)
+    """The rows of a table that `write_predictions` wrote, one after the other. UserError if it is broken."""
+    return read_records(path, dict.fromkeys(COLUMNS, str))

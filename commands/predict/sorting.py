@@ -1,10 +1,9 @@
 """Image files into a folder for each group, as links, copies or moved; and moved ones back to where they were."""
 
-import csv
 import errno
 import filecmp
-import io
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.images.sources.reading import printable
+from stages.plumbing.csv_files import encode_row, read_records, write_rows
 from stages.plumbing.errors import UserError
 from stages.plumbing.outputs import output_file
+from stages.plumbing.printing import printable
 
 How = Literal["link", "copy", "move"]
 UNSURE, UNDO, PARTIAL = "unsure", "undo.csv", ".partial"
@@ -52,7 +52,7 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _safe(name: str) -> str:
-    clean = "".join("_" if char in '/\\:*?"<>|' or not char.isprintable() else char for char in name).strip()
+    clean = re.sub(r'[/\\:*?"<>|]', "_", printable(name)).strip()  # a question mark also stands for what is not seen
     stripped = clean.strip(".").strip()
     if clean.startswith(".") or not stripped:
         stripped = f"_{stripped}"  # neither hidden nor a way up
@@ -182,7 +182,7 @@ def _undo_file(path: Path) -> Iterator[Callable[[str, str], None]]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
 
     def write(*fields: str) -> None:
-        line, size = _line(fields), os.fstat(handle).st_size
+        line, size = encode_row(fields), os.fstat(handle).st_size
         try:
             if os.write(handle, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -196,12 +196,6 @@ def _undo_file(path: Path) -> Iterator[Callable[[str, str], None]]:
         yield lambda source, target: write(source, os.path.relpath(target, path.absolute().parent))
     finally:
         os.close(handle)
-
-
-def _line(fields: Iterable[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(fields)
-    return text.getvalue().encode(errors="surrogateescape")
 
 
 def undo(path: Path) -> tuple[int, list[str]]:
@@ -225,7 +219,7 @@ def undo(path: Path) -> tuple[int, list[str]]:
             reasons.append(f"{printable(moved)}: {error.strerror}")
     if left:
         with output_file(path) as partial:
-            partial.write_bytes(b"".join(_line(line) for line in [HEADER, *reversed(left)]))
+            write_rows(partial, [HEADER, *reversed(left)])
     else:
         path.unlink()
     for folder in {os.path.dirname(os.path.join(base, new)) for _, new in moves}:
@@ -236,16 +230,15 @@ def undo(path: Path) -> tuple[int, list[str]]:
 def _read_moves(path: Path) -> list[list[str]]:
     """The old and the new place of every move in an undo.csv, see HEADER."""
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *moves = csv.reader(file)
+        moves = [[*move.values()] for move in read_records(path, dict.fromkeys(HEADER, str))]
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; --undo takes the {UNDO} in the folder that files were moved to"
         ) from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, UserError) as error:
         raise UserError(f"{path}: not the {UNDO} of a move ({getattr(error, 'strerror', None) or error})") from None
-    if header != HEADER or any(len(move) != 2 or not os.path.isabs(move[0]) for move in moves):
-        raise UserError(f"{path}: not the {UNDO} of a move; expected the columns {' and '.join(HEADER)}")
+    if not all(os.path.isabs(old) for old, _ in moves):
+        raise UserError(f"{path}: not the {UNDO} of a move; files come from absolute paths")
     return moves
 
 

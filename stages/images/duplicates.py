@@ -3,7 +3,6 @@
 Copies are each other's nearest neighbours and nothing else, so whoever learns from neighbours has to know of them.
 """
 
-import csv
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy.fft import dctn
 from scipy.spatial import cKDTree
 
 from stages.images.store import VALUES_AT_ONCE, Concatenated
+from stages.plumbing.csv_files import read_records, write_rows
 
 FILE = "duplicates.csv"  # in the folder of the images
 NEAR = 0.05  # how far near duplicates may differ: root mean square over pixels, as a share of the image's contrast
@@ -185,15 +185,12 @@ def _chunks(images: Concatenated, rows: np.ndarray) -> Iterator[tuple[int, np.nd
 
 def write_duplicates(folder: Path, found: list[Duplicate]) -> None:
     """Write them into an existing folder of images."""
-    with open(folder / FILE, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([Duplicate._fields, *found])
+    write_rows(folder / FILE, [Duplicate._fields, *found])
 
 
 def read_duplicates(folder: Path) -> list[Duplicate]:
-    """What `write_duplicates` wrote into a folder of images."""
-    with open(folder / FILE, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return [Duplicate(split, int(row), of_split, int(of_row), kind) for split, row, of_split, of_row, kind in rows]
+    """What `write_duplicates` wrote into a folder of images. UserError if the table is broken."""
+    return [Duplicate(**record) for record in read_records(folder / FILE, Duplicate.__annotations__)]
 
 
 def first_of_equals(split: str, count: int, duplicates: list[Duplicate]) -> np.ndarray:

@@ -1,15 +1,16 @@
 """What the page shows: what was found of the images, what is known of every cluster, and where images come from."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from stages.images.duplicates import Duplicate, read_duplicates
+from stages.images.index import read_index
 from stages.images.store import Concatenated, read_labels
 from stages.page.exhibit import Exhibit, exhibit
 from stages.page.figures import Prototypes
+from stages.plumbing.printing import printable
 from stages.scoring.matching import Assignment, assign, contingency, hungarian
 from stages.scoring.names import JUNK, Names
 from stages.scoring.results import check_counts
@@ -147,9 +148,9 @@ def gather(images: Path, findings: Findings, clusters: list[Cluster], count: int
         pair(copies, findings),
         count,
     )
-    numbers = np.array(shown.numbers)
+    numbers, files = np.array(shown.numbers), read_index(images)
     facts = {
-        "place": places(images / "index.csv", findings, shown.numbers),
+        "place": places(files, findings, shown.numbers),
         "cluster": findings.assigned.cluster[numbers].tolist(),
         "confidence": findings.assigned.confidence[numbers].astype(float).round(4).tolist(),
         "margin": findings.assigned.margin[numbers].astype(float).round(4).tolist(),
@@ -157,7 +158,7 @@ def gather(images: Path, findings: Findings, clusters: list[Cluster], count: int
     }
     counts = {kind: sum(copy.kind == kind for copy in copies) for kind in ("exact", "near")}
     counts["test"] = sum((copy.split, copy.of_split) == ("test", "train") for copy in copies)
-    return Contents(clusters, findings.classes, shown, facts, (images / "index.csv").exists(), counts)
+    return Contents(clusters, findings.classes, shown, facts, files is not None, counts)
 
 
 def pair(copies: list[Duplicate], findings: Findings) -> list[tuple[int, int, str]]:
@@ -170,12 +171,8 @@ def pair(copies: list[Duplicate], findings: Findings) -> list[tuple[int, int, st
     return [(start[copy.of_split] + copy.of_row, start[copy.split] + copy.row, copy.kind) for copy in copies]
 
 
-def places(index: Path, findings: Findings, numbers: list[int]) -> list[str]:
-    """Where those images come from: the files that index.csv names, or without it their splits and rows."""
-    found = [f"{split} {row}" for split, rows in findings.rows.items() for row in range(rows.stop - rows.start)]
-    if index.exists():
-        with open(index, newline="", encoding="utf-8", errors="replace") as file:
-            for line in csv.DictReader(file):
-                if line["split"] in findings.rows:
-                    found[findings.rows[line["split"]].start + int(line["row"])] = line["path"]
-    return [found[number] for number in numbers]
+def places(files: dict[tuple[str, int], str] | None, findings: Findings, numbers: list[int]) -> list[str]:
+    """Where those images come from: their files, by split and row, or without such a table their splits and rows."""
+    found = [(split, row) for split, rows in findings.rows.items() for row in range(rows.stop - rows.start)]
+    shown = [found[number] for number in numbers]
+    return [printable(files[place]) if files and place in files else f"{place[0]} {place[1]}" for place in shown]

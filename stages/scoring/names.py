@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from stages.plumbing.errors import UserError
+from stages.plumbing.printing import printable
 
 FILE = Path("names.yaml")
 JUNK = "junk"
@@ -94,6 +95,11 @@ def _understand(number: object, value: object, clusters: int) -> str | int:
     if value is None:
         return ""
     if isinstance(value, str) and value.strip():
+        # Refused and not cleaned: clusters of the same name are one group, which cleaning might make of two.
+        if printable(value.strip()) != value.strip():
+            raise UserError(
+                f"cluster {number} is {value!a}; a name is one line, without characters that cannot be seen"
+            )
         return value.strip()
     if isinstance(value, list) and len(value) == 2 and value[0] == MERGE and _is_cluster(value[1], clusters):
         return value[1] if value[1] != number else ""

@@ -1,20 +1,21 @@
 """Tables for people and their tools: what is known of every image, what became of every class, scores in short."""
 
-import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stages.images.duplicates import read_duplicates
+from stages.images.index import read_index
+from stages.plumbing.csv_files import write_rows
+from stages.plumbing.errors import UserError
 from stages.plumbing.outputs import output_file
 from stages.scoring.matching import Assignment, confusion_matrix
 from stages.scoring.purity import PURITY_AT
 
-ROWS_AT_ONCE = 2**16  # of neighbours
+ROWS_AT_ONCE = 2**16
 DIGITS = 4
-# File names are bytes; those that are no UTF-8 come out as they went in, which only columns of plain objects allow.
 FILE_COLUMNS = ("path", "duplicate_of")
 MODELS = ("kmeans", "scan", "selflabel")
 SHORT = ("acc", "nmi", "ari", "top5", "majority_acc", "clusters_alive", "largest", "smallest", "confidence")
@@ -60,16 +61,20 @@ def assignment_columns(
 def assignment_table(splits: list[dict[str, np.ndarray]], images: Path) -> dict[str, np.ndarray | list[str]]:
     """The columns of several splits, one below the other, and what the folder of images knows.
 
-    That is the first image that an image is a duplicate of, and the files where there are any.
+    That is the first image that an image is a duplicate of, and the files where there are any. UserError if the table
+    of files lacks some.
     """
     columns = {name: np.concatenate([split[name] for split in splits]) for name in splits[0]}
     original = {(copy.split, copy.row): (copy.of_split, copy.of_row) for copy in read_duplicates(images)}
     places = list(zip(columns["split"].tolist(), columns["row"].tolist()))
     first = [original.get(place) for place in places]
-    if not (index := images / "index.csv").exists():
+    if (path := read_index(images)) is None:
         return columns | {"duplicate_of": [f"{place[0]} {place[1]}" if place else "" for place in first]}
-    with open(index, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        path = {(row["split"], int(row["row"])): row["path"] for row in csv.DictReader(file)}
+    if missing := [place for place in places if place not in path]:
+        raise UserError(
+            f"{images}: the table of files lacks {len(missing):,} images, first {missing[0][0]} {missing[0][1]}; run"
+            " dvc repro --force download"
+        )
     files = {"path": [path[place] for place in places]}
     return files | columns | {"duplicate_of": [path.get(place, "") for place in first]}
 
@@ -78,20 +83,22 @@ def write_assignments(as_csv: Path, as_parquet: Path, columns: dict[str, np.ndar
     """The same table twice: for people and spreadsheets, and for tools."""
     import pandas as pd  # a second, which nobody waits for whose params or inputs are wrong
 
-    files = {name: pd.Series(columns[name], dtype=object) for name in FILE_COLUMNS if name in columns}
-    table = pd.DataFrame(columns | files)
     with output_file(as_csv) as path:
-        table.to_csv(path, index=False, lineterminator="\n", errors="surrogateescape")
+        write_rows(path, rows_of(columns))
     with output_file(as_parquet) as path:
-        for name in files:  # Parquet knows texts only, not any bytes
-            table[name] = [os.fsencode(text).decode(errors="backslashreplace") for text in table[name]]
-        table.to_parquet(path, index=False)
+        for name in columns.keys() & set(FILE_COLUMNS):  # Parquet knows texts only, not any bytes
+            texts = [os.fsencode(text).decode(errors="backslashreplace") for text in columns[name]]
+            columns = columns | {name: texts}
+        pd.DataFrame(columns).to_parquet(path, index=False)
 
 
-def write_rows(path: Path, rows: Iterable[Sequence]) -> None:
-    """Rows as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def rows_of(columns: dict[str, np.ndarray | list[str]]) -> Iterator[Sequence]:
+    """The names of the columns, and the rows; NaN is nothing there. Few are made at once of however many."""
+    yield list(columns)
+    for start in range(0, max(map(len, columns.values())), ROWS_AT_ONCE):
+        parts = [values[start : start + ROWS_AT_ONCE] for values in columns.values()]
+        for row in zip(*(part.tolist() if isinstance(part, np.ndarray) else part for part in parts), strict=True):
+            yield [None if value != value else value for value in row]
 
 
 def confusion_table(counts: np.ndarray, class_of: np.ndarray, classes: list[str]) -> list[Sequence]:

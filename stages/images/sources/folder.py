@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from stages.images.sources.dataset import Dataset, Wanted
-from stages.images.sources.reading import examples, printable, read_files, report_left_out
+from stages.images.sources.reading import read_files, report_left_out
 from stages.images.sources.walking import Listing, entries, is_image, say, walk
 from stages.plumbing.errors import UserError
+from stages.plumbing.printing import examples, printable
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from stages.images.sources.dataset import Dataset, Wanted
 from stages.images.sources.imagenet_wnids import SUBSETS
-from stages.images.sources.reading import examples, read_files, report_left_out
+from stages.images.sources.reading import read_files, report_left_out
 from stages.images.sources.walking import entries, walk
 from stages.plumbing.errors import UserError
+from stages.plumbing.printing import examples
 
 FEWEST = {"train": 732, "val": 50}  # images per class in the whole of ImageNet
 

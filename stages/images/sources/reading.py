@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from stages.images import index
 from stages.images.sources import filling, pictures
 from stages.images.sources.dataset import Dataset, Wanted, drawn
 from stages.images.sources.walking import Listing, say
 from stages.plumbing.errors import UserError
-
-SHOWN = 5  # examples in a message
+from stages.plumbing.printing import SHOWN, printable
 
 
 def read_files(
@@ -43,7 +43,7 @@ def read_files(
         reasons[split] = filling.fill(images[split], shape, lambda number, split=split: row(split, number), title)
     skipped = [(files[split][number], why) for split, bad in reasons.items() for number, why in sorted(bad.items())]
     _judge(wanted, skipped, {split: len(names) for split, names in files.items()}, reasons)
-    index = []
+    found = []
     for split, names in files.items():
         good = np.setdiff1d(np.arange(len(names)), np.array(list(reasons[split]), np.int64))
         if len(good) < len(names):
@@ -52,15 +52,15 @@ def read_files(
             filling.one_channel(images[split])
         if split in labels:
             labels[split] = labels[split][good]
-        index += [[split, str(row), names[number]] for row, number in enumerate(good)]
+        found += [[split, str(row), names[number]] for row, number in enumerate(good)]
     return Dataset(
         images=images,
         labels=labels,
         classes=classes,
         source=f"{source}, the short side brought to {size} pixels and the middle cut out",
         tables={
-            "index.csv": [["split", "row", "path"], *index],
-            "skipped.csv": [["path", "reason"], *([path, why] for path, why in skipped)],
+            index.INDEX: [[*index.COLUMNS], *found],
+            index.SKIPPED: [[*index.WHY], *([path, why] for path, why in skipped)],
         },
     )
 
@@ -69,17 +69,6 @@ def report_left_out(name: str, found: Listing) -> None:
     """A line of how many files there are to read, and what lies there besides, if there is anything."""
     if found.left_out:
         print(f"{name}: {len(found.images):,} image files{say(found.left_out)}", flush=True)
-
-
-def examples(names: list[str]) -> str:
-    """The first few of some names, and how many more there are; safe to print whatever bytes they hold."""
-    more = f", … ({len(names) - SHOWN:,} more)" if len(names) > SHOWN else ""
-    return ", ".join(printable(name) for name in names[:SHOWN]) + more
-
-
-def printable(name: str) -> str:
-    """A file's name for people: bytes that are no UTF-8, and line ends, become question marks."""
-    return "".join(c if c.isprintable() else "?" for c in name.encode(errors="replace").decode())
 
 
 def _common_size(wanted: Wanted, files: dict[str, list[str]]) -> int:
