@@ -16,6 +16,7 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 
 from presets.checkout import committed
 from stages.plumbing.errors import UserError
+from stages.plumbing.printing import printable
 
 FOLDER = Path(__file__).parent
 DEFAULT = "fashion-mnist"  # the dataset that params.yaml is committed for
@@ -76,7 +77,7 @@ def overlay(params: CommentedMap, changes: dict, where: str = "") -> list[str]:
 
 
 def _shown(value: object) -> str:
-    return f"{float(value):g}" if isinstance(value, ScalarFloat) else str(value)
+    return f"{float(value):g}" if isinstance(value, ScalarFloat) else printable(str(value))
 
 
 def load(path: Path) -> CommentedMap:

@@ -239,6 +239,7 @@ def test_what_has_to_be_mended_first_is_said(project):
     assert "exists and is no earlier export" in fails("--out", "data")
     assert "exists and is no earlier export" in fails("--out", ".")
     assert "exists and is no earlier export" in fails("--out", "params.yaml")
+    assert "caf?: no UTF-8, which torch needs" in fails("--out", "caf\udce9")
     Path("names.yaml").write_text("clusters: {9: coat}")
     assert "cluster 9 does not exist" in fails()
     Path("names.yaml").unlink()

@@ -229,6 +229,10 @@ def test_any_file_name_comes_out_as_it_went_in(place):
         os.fsdecode(b"\xff\xfe.png"),
         " é .png",
         "NA.png",
+        "=1+1.png",
+        "\t.png",
+        "\u2028\u202e.png",
+        "\x1b[31m.png",
     ]
     for seed, name in enumerate(names):
         source = paint(Path(f"{seed}.png"), seed)
@@ -241,6 +245,18 @@ def test_any_file_name_comes_out_as_it_went_in(place):
     assert os.listdir("odd") == ["\udcfe\n.png"]
     main(["--undo", "sorted/undo.csv"])
     assert sorted(os.listdir("odd")) == sorted([*names, "\udcfe\n.png"])
+
+
+def test_odd_places_for_what_is_written(place, capsys):
+    odd = os.fsdecode(b"caf\xe9\r")
+    main(["--images", "photos", "--out", f"{odd}.csv", "--sort-into", odd, "--move"])
+    assert len(table(Path(f"{odd}.csv"))) == 31
+    main(["--undo", f"{odd}/undo.csv"])
+    said = capsys.readouterr().out
+    assert "see caf??.csv" in said
+    assert "--undo caf??/undo.csv" in said
+    assert len(list(Path("photos").rglob("*.png"))) == 30
+    assert "no?e?: no such file" in fails("--images", "no\ne\udce9", "--out", "p.csv")
 
 
 # ------------------------------------------------------------------------------------------------------ many files

@@ -19,6 +19,7 @@ from stages.plumbing.command import run
 from stages.plumbing.errors import UserError
 from stages.plumbing.outputs import output_folder
 from stages.plumbing.params import Block, Count, Seed
+from stages.plumbing.printing import printable
 
 LOADERS = {"model.onnx": load_onnx, "model.pt2": load_pt2}
 PICTURES = Path(pictures.__file__)
@@ -56,6 +57,10 @@ def export(
     An earlier export at the same place is replaced.
     """
     out = Path(os.path.abspath(out))
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{printable(str(out))}: no UTF-8, which torch needs the names of files to be") from None
     # Whoever has used pictures.py there has Python's __pycache__ beside it.
     if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*FILES, "__pycache__"}):
         raise UserError(f"{out}: this exists and is no earlier export, so it is not replaced; name another --out")
@@ -79,7 +84,8 @@ def export(
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
         (folder / "MODEL_CARD.md").write_text(card(config, about), encoding="utf-8")
-    print(f"export: both agree with the network on {len(sample)} test images; {out / 'MODEL_CARD.md'} tells their use")
+    card_file = printable(str(out / "MODEL_CARD.md"))
+    print(f"export: both agree with the network on {len(sample)} test images; {card_file} tells their use")
 
 
 def check_belonging(classifier: Classifier, params: Params, images: Path) -> None:

@@ -13,6 +13,7 @@ from commands.own.prepare import HOURS, own
 from commands.own.request import understand
 from presets.overlay import DEFAULT
 from stages.plumbing.errors import UserError
+from stages.plumbing.printing import printable
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     try:
         own(understand(a.images, a.clusters, a.size, a.hours), a.params)
     except UserError as error:
-        sys.exit(f"own: {error}")
+        sys.exit(printable(f"own: {error}"))
     except KeyboardInterrupt:
         sys.exit("own: interrupted; params.yaml is as it was")
     print(f"Ready: dvc repro runs the rest. Back to the committed params: python -m presets {DEFAULT}", flush=True)

@@ -10,6 +10,7 @@ from commands.own.plan import FEW
 from commands.own.speed import Speed
 from commands.own.survey import Survey
 from stages.images.sources.walking import say
+from stages.plumbing.printing import printable
 from stages.training.devices import device
 
 
@@ -18,7 +19,7 @@ def say_survey(path: Path, survey: Survey) -> None:
     splits = f"{survey.counts['train']:,} to learn from, {survey.counts['test']:,} set aside to test"
     if extra := survey.counts.get("unlabeled"):
         splits += f", {extra:,} more for the pretext only"
-    print(f"Pictures   {survey.total:,} in {path}: {splits}{say(survey.left_out)}")
+    print(f"Pictures   {survey.total:,} in {printable(str(path))}: {splits}{say(survey.left_out)}")
     if survey.total < FEW:
         print(f"           That is few; groups found in less than {FEW} pictures are a matter of luck.")
     order = sorted(survey.sides, key=lambda pair: (pair[0] * pair[1], pair))
