@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from stages import evaluate as stage
 from stages.images.duplicates import Duplicate, write_duplicates
 from stages.images.store import write_images, write_labels
+from stages.plumbing.csv_files import read_rows, write_rows
 from stages.plumbing.errors import UserError
 from stages.scoring import purity
 
@@ -309,6 +310,42 @@ def test_assignments_name_the_files_of_a_folder(tmp_path):
     table = read_table(tmp_path)
     assert table.columns[0] == "path"
     assert sorted(zip(table.split, table.row, table.path)) == sorted(names)
+
+
+def test_any_file_is_named_as_it_is_and_tables_are_as_pandas_writes_them(tmp_path):
+    make_results(tmp_path, train=30, test=20)
+    places = [(split, row) for split, count in (("train", 30), ("test", 20)) for row in range(count)]
+    odd = dict(zip(places, ["a\rb", "\r\n", " a", "=1", "\u2028", "\t", 'a"b', "\x1b"]))
+    write_rows(
+        tmp_path / "data/images/index.csv", [["split", "row", "path"], *([*at, odd.get(at, f"{at}")] for at in places)]
+    )
+    run_evaluate(tmp_path, knn=2)
+    header, *rows = read_rows(tmp_path / "reports/assignments.csv")
+    assert {(row[1], int(row[2])): row[0] for row in rows} == {at: odd.get(at, f"{at}") for at in places}
+    same = pd.read_parquet(tmp_path / "reports/assignments.parquet")
+    assert [*same.columns] == header
+    assert same["path"].tolist() == [row[0] for row in rows]
+    # As the table was written before it had a writer of its own, where no cell needs quotes that pandas would not set.
+    np.save(tmp_path / "data/neighbors/test.npy", np.empty((20, 0), np.int32))
+    (tmp_path / "data/images/index.csv").unlink()
+    run_evaluate(tmp_path, knn=2)
+    same = pd.read_parquet(tmp_path / "reports/assignments.parquet")
+    text = (tmp_path / "reports/assignments.csv").read_text(encoding="utf-8")
+    assert text == same.to_csv(index=False, lineterminator="\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("split,row,path\ntrain,0,a\rb\n", "index.csv, line 3: 1 cells below 3 names of columns"),
+        ("split,row,path\ntrain,0,a\n", "the table of files lacks 49 images, first train 1"),
+    ],
+)
+def test_a_table_of_files_that_is_broken_is_told(tmp_path, content, message):
+    make_results(tmp_path, train=30, test=20)
+    (tmp_path / "data/images/index.csv").write_bytes(content.encode())
+    with pytest.raises(UserError, match=message):
+        run_evaluate(tmp_path, knn=2)
 
 
 def test_names_that_people_gave(tmp_path, capsys):

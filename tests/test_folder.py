@@ -1,6 +1,5 @@
 """Source `folder`: every layout, every kind of image file, and what bad input is told."""
 
-import csv
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from stages import download
 from stages.images import store
 from stages.images.sources import filling, pictures
 from stages.plumbing import command, progress
+from stages.plumbing.csv_files import read_rows
 
 DATA = {"name": "folder", "image_size": None, "limit": None, "test_share": 0.25, "split_seed": 0, "unreadable": 0.01}
 
@@ -50,8 +50,7 @@ def paint(path: Path, value: int | tuple = (10, 20, 30), size: tuple[int, int] =
 
 
 def table(out: Path, name: str) -> list[list[str]]:
-    with open(out / "images" / name, newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
+    return list(read_rows(out / "images" / name))
 
 
 def paths(out: Path, split: str) -> list[str]:
@@ -531,12 +530,60 @@ def test_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
     assert re.search(r"folder: reading train · +(33|67) % · \d+ images/s", capsys.readouterr().out)
 
 
+ODD = [
+    b"K\xc3\xa4fer, klein",
+    b'say "hi"',
+    b"two\nlines",
+    b"\xff\xfe",
+    b"a\rb",
+    b"\r",
+    b"\t",
+    b"\x1b[31m",
+    b" a ",
+    b"=1+1",
+]
+ODD += ["\u2028".encode(), "\u202egnp".encode()]
+
+
 def test_odd_names(tmp_path, monkeypatch):
     root = tmp_path / "mine"
-    for name in ("Käfer, klein.png", 'say "hi".png', "two\nlines.png", "plain.png"):
-        paint(root / name)
-    os.rename(os.fsencode(root / "plain.png"), os.fsencode(root) + b"/\xff\xfe.png")
+    for name in ODD:
+        os.rename(paint(root / "plain.png"), os.fsencode(root) + b"/" + name + b".png")
     out = run(monkeypatch, tmp_path, root)
-    with open(out / "images/index.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        found = {row[2] for row in csv.reader(file)} - {"path"}
-    assert found == {"Käfer, klein.png", 'say "hi".png', "two\nlines.png", os.fsdecode(b"\xff\xfe.png")}
+    found = [row[2] for row in table(out, "index.csv")[1:]]
+    assert sorted(found) == sorted(os.fsdecode(name + b".png") for name in ODD)
+
+
+def test_odd_folders_are_classes_that_can_be_shown(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "mine"
+    for name in [*ODD, b"cats", b"cats\r", b"cats\n"]:
+        os.rename(paint(root / "plain/x.png").parent, os.fsencode(root) + b"/" + name)
+        (root / os.fsdecode(name) / "y\r.png").write_bytes((root / os.fsdecode(name) / "x.png").read_bytes())
+    out = run(monkeypatch, tmp_path, root)
+    assert "\r" not in capsys.readouterr().out
+    rows = table(out, "index.csv")[1:]
+    assert len(rows) == 2 * len({row[2] for row in rows if row[2].endswith("x.png")}) == 2 * len(ODD) + 6
+    labels, classes = store.read_labels(out / "labels")
+    assert len(set(classes)) == len(ODD) + 3
+    assert all(name.isprintable() and name.strip() == name != "" for name in classes)
+    assert {"cats", "cats (2)", "cats (3)", "Käfer, klein", "two?lines", "??", "=1+1"} <= set(classes)
+    folders = {(split, int(row)): path.split("/")[0] for split, row, path in rows}
+    shown = {(folders[split, row], classes[label]) for split, of in labels.items() for row, label in enumerate(of)}
+    assert len(shown) == len(classes), "a folder and a class belong to each other"
+    assert ("cats", "cats") in shown
+
+
+@pytest.mark.parametrize("name", ["in\r", "in\n", "\t", "in\u2028\u202e", os.fsdecode(b"caf\xe9"), "=1"])
+def test_an_odd_folder_of_images(tmp_path, monkeypatch, name):
+    paint(tmp_path / name / "a.png")
+    paint(tmp_path / name / "b.png")
+    out = run(monkeypatch, tmp_path, tmp_path / name)
+    assert len(table(out, "index.csv")) == 3
+
+
+def test_a_folder_that_dvc_would_forget(tmp_path, monkeypatch):
+    paint(tmp_path / "a\x85b" / "a.png")
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, tmp_path, tmp_path / "a\x85b")
+    assert "data.path = " in stop.value.code
+    assert "it holds an old line end (U+0085), which DVC cannot keep; rename the folder" in stop.value.code

@@ -26,6 +26,10 @@ def test_merged_without_a_name(tmp_path):
     assert found.given
 
 
+def test_blanks_and_line_ends_around_a_name_are_none_of_it(tmp_path):
+    assert names(tmp_path, 'clusters: {0: " coat\\r\\n", 1: coat, 2: "=1"}').name[:3] == ["coat", "coat", "=1"]
+
+
 @pytest.mark.parametrize("text", ["", "clusters:", "clusters: {}", "model: null\nclusters: {2: null}"])
 def test_nothing_is_named(tmp_path, text):
     assert names(tmp_path, text) == ([""] * 8, list(range(8)), False)
@@ -53,6 +57,10 @@ def test_names_of_another_model_do_not_count(tmp_path):
         ("cluster: {1: coat}", "unknown key cluster; expected model and clusters"),
         ("just text", "no mapping; expected model and clusters"),
         ("clusters: {1: [", "no YAML that can be read"),
+        (r'clusters: {1: "a\rb"}', r"cluster 1 is 'a\\rb'; a name is one line"),
+        (r'clusters: {1: "\e[31mred"}', "without characters that cannot be seen"),
+        (r'clusters: {1: "\u202Etac"}', "without characters that cannot be seen"),
+        (r'clusters: {1: "\uDCE9"}', "without characters that cannot be seen"),
     ],
 )
 def test_what_cannot_be_understood_is_named(tmp_path, text, message):

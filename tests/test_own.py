@@ -1,5 +1,6 @@
 """A folder of one's own: what is looked at, chosen, written and said, and what happens when it is asked for again."""
 
+import json
 import os
 import re
 import shutil
@@ -131,6 +132,17 @@ def test_a_folder_is_prepared_and_asked_for_again_it_stays(call, project, tmp_pa
     assert "16 pixels: as asked for" in said
     assert params(project)["data"]["image_size"] == 16
     assert params(project)["evaluate"]["knn"] == 7
+
+
+def test_folders_named_by_a_list_with_windows_line_ends(call, project, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "measure", lambda *of: SPEED)
+    for start, name in enumerate(("cats\r", "dogs\r")):
+        paint(tmp_path / "my\rphotos" / name, 10, start=10 * start)
+    said = call(tmp_path / "my\rphotos", "--clusters", "2", "--size", "8")
+    assert "Read       18 train + 2 test; 0 unreadable" in said
+    assert "my?photos" in said
+    assert json.loads((project / "data/labels/classes.json").read_text()) == ["cats", "dogs"]
+    assert params(project)["data"]["path"] == str(tmp_path / "my\rphotos")
 
 
 def test_what_follows_from_the_number_of_pictures_is_of_those_that_can_be_read(call, project, tmp_path, monkeypatch):

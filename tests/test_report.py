@@ -13,6 +13,7 @@ from test_evaluate import NAMES, make_results, run_evaluate, run_stage
 from stages import report as stage
 from stages.page import exhibit, figures
 from stages.page.contents import choose_prototypes, describe, read_findings
+from stages.plumbing.csv_files import write_rows
 from stages.plumbing.errors import UserError
 from stages.scoring.names import read_names
 
@@ -179,6 +180,19 @@ def test_a_page_of_very_many_groups_says_what_it_leaves_out(tmp_path, monkeypatc
     page = make_report(tmp_path, labelled=())
     assert "6 smaller groups are not shown" in page.words
     assert len(page.groups) == 4
+
+
+def test_files_of_any_name_are_shown(tmp_path, quick_map):
+    make_results(tmp_path, train=30, test=20)
+    places = [(split, row) for split, count in (("train", 30), ("test", 20)) for row in range(count)]
+    rows = [[*place, f"{place[1]}\r\u202e\udce9</script>.png"] for place in places]
+    write_rows(tmp_path / "data/images/index.csv", [["split", "row", "path"], *rows])
+    write_histories(tmp_path)
+    run_evaluate(tmp_path, knn=2)
+    run_report(tmp_path)
+    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert "29???" in html
+    assert "???</script>" not in html
 
 
 def test_two_clusters(tmp_path, quick_map):
