@@ -128,7 +128,7 @@ def run(stage: Stage, deadline: float, hashes: Hashes) -> bool:
         return True
     if time.monotonic() >= deadline:
         return False
-    print(f"{stage.name}: {shlex.join(stage.command[1:])}", flush=True)
+    print(f"{stage.name}: {shlex.join(['python', *stage.command[1:]])}", flush=True)
     for out in stage.outs:  # as DVC does, so that nothing of another run is taken for this one's
         shutil.rmtree(out) if Path(out).is_dir() else Path(out).unlink(missing_ok=True)
     before, start = last["seconds"] if same and not ended else 0.0, time.monotonic()

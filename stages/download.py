@@ -74,7 +74,7 @@ def download(params: Params, images: Path = Path("data/images"), labels: Path = 
     print(
         f"{data.name}: {' + '.join(f'{len(split):,} {name}' for name, split in counts.items())} images of"
         f" {meta.size}x{meta.size}x{meta.channels}, {sum(split.nbytes for split in counts.values()) / 1e6:.1f} MB,"
-        f" {len(dataset.classes)} classes"
+        f" {f'{len(dataset.classes)} classes' if dataset.classes else 'no labels'}"
     )
     if found:
         kinds = Counter(duplicate.kind for duplicate in found)

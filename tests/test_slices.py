@@ -30,7 +30,7 @@ def slices(project, blocked, *arguments, check=True, **env):
 
 def worked(result):
     """The stages that were at work."""
-    return [line.split(":")[0] for line in result.stdout.splitlines() if ": toy.py " in line]
+    return [line.split(":")[0] for line in result.stdout.splitlines() if ": python toy.py " in line]
 
 
 def test_a_run_in_slices_ends_in_the_bytes_of_one_in_a_piece(tmp_path, blocked):

@@ -6,6 +6,7 @@ again changes nothing; one with other clusters changes these alone. Another size
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def main() -> None:
         sys.exit(printable(f"own: {error}"))
     except KeyboardInterrupt:
         sys.exit("own: interrupted; params.yaml is as it was")
-    print(f"Ready: dvc repro runs the rest. Back to the committed params: python -m presets {DEFAULT}", flush=True)
+    rest = "the rest follows" if "MAKELEVEL" in os.environ else "dvc repro runs the rest"
+    print(f"Ready: {rest}. Back to the committed params: python -m presets {DEFAULT}", flush=True)
 
 
 _Raw = argparse.RawDescriptionHelpFormatter

@@ -16,6 +16,7 @@ from stages.plumbing import code, live
 from stages.plumbing.errors import UserError
 from stages.plumbing.launch import launch
 from stages.plumbing.params import read
+from stages.plumbing.printing import printable
 
 SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 
@@ -53,7 +54,7 @@ def run(stage: Callable, within: Callable[[Callable[[], None]], None] = lambda c
         # Of several processes (torchrun) all meet the same error, and the first says it: torchrun then ends the others
         # while they wait here. What only this process has met it says after all.
         time.sleep(5)
-    sys.exit(f"{stage.__name__}: {message}")
+    sys.exit(printable(f"{stage.__name__}: {message}"))  # names of files in it may hold line ends
 
 
 def _arguments(stage: Callable) -> tuple[type | None, dict[str, Path]]:
