@@ -1,7 +1,6 @@
 """What a stage writes: whole or not at all, and equal content in equal bytes."""
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.plumbing.csv_files import write_rows
 from stages.plumbing.launch import first
 
 
@@ -52,10 +52,7 @@ def output_file(out: Path) -> Iterator[Path]:
 def write_table(path: Path, rows: list[dict[str, float]], columns: list[str] | None = None) -> None:
     """Rows of numbers as CSV; a column that a row lacks is empty there. Without `columns`, all that rows name."""
     columns = columns or list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    write_rows(path, [columns, *([f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows)])
 
 
 def write_scores(path: Path, scores: dict) -> None:
