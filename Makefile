@@ -10,8 +10,9 @@
 ## make scale    up to a million images, half an hour more
 ## make seeds    a preset under several seeds: make seeds PRESET=digits N=5
 ## make paper    published figures beside ours
+## make pictures the page as README and docs show it, after a run
 ## Each sets up .venv first. Another Python: make repro PYTHON=python3.12
-.PHONY: help repro predict export test lint format proofs bench scale seeds paper
+.PHONY: help repro predict export test lint format proofs bench scale seeds paper pictures
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PRESET ?= fashion-mnist
@@ -86,6 +87,9 @@ seeds: .venv/installed
 
 paper: .venv/installed
 	$(BIN)/python -m studies.paper
+
+pictures: .venv/installed-tests
+	$(BIN)/python tests/pictures.py
 
 # A stamp is written last, so an installation that broke off is done again.
 .venv/installed: requirements.txt
