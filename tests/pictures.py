@@ -35,7 +35,7 @@ def main() -> None:
         page.wait_for_selector("html[data-ready=yes]")
         page.wait_for_timeout(500)  # until images that came into view are drawn
         save(page, PAGE.with_name("page.png"))
-        page.locator("#map").evaluate("section => section.scrollIntoView()")
+        page.locator("#map").evaluate("section => section.scrollIntoView({ behavior: 'instant' })")
         page.wait_for_timeout(500)
         save(page, PAGE.with_name("page-map.png"))
         chromium.close()
