@@ -157,6 +157,36 @@ def test_what_follows_from_the_number_of_pictures_is_of_those_that_can_be_read(c
     assert params(project)["mine"]["k"] == plan.from_counts({"train": train}, 2, 20, 16)["mine"]["k"] < train
 
 
+def save(folder, pictures):
+    """Arrays as PNG files; 16 bits where they are uint16."""
+    folder.mkdir()
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda rng: rng.integers(0, 256, (30, 900, 3), np.uint8), "97% of a typical one is cut away"),
+        (lambda rng: rng.integers(0, 256, (900, 30, 3), np.uint8), "97% of a typical one is cut away"),
+        (lambda rng: (100 + rng.integers(0, 300, (40, 40))).astype(np.uint16), "nearly black as they are stored"),
+        (lambda rng: np.full((40, 40, 3), rng.integers(40, 256), np.uint8), "pictures looked at are of one colour"),
+        (lambda rng: rng.integers(0, 256, (30, 40, 3), np.uint8), None),  # as of a camera
+        (lambda rng: rng.integers(0, 65536, (40, 40), np.uint16), None),
+    ],
+    ids=["wide", "high", "few of 16 bits", "blank", "photographs", "all of 16 bits"],
+)
+def test_what_reading_destroys_is_said_before_anything_trains(call, project, tmp_path, monkeypatch, make, said):
+    monkeypatch.setattr("commands.own.prepare.measure", lambda *of: SPEED)
+    monkeypatch.setattr("commands.own.plan.measure", lambda *of: SPEED)
+    rng = np.random.default_rng(0)
+    out = call(save(tmp_path / "in", [make(rng) for _ in range(40)]), "--clusters", "2", "--size", "32")
+    warnings = ["cut away", "nearly black", "of one colour"]
+    assert [warning for warning in warnings if warning in out] == [word for word in warnings if said and word in said]
+    assert said is None or said in out
+
+
 def test_copies_leave_neighbours_enough(call, project, tmp_path, monkeypatch):
     folder = paint(tmp_path / "photos", 4)
     for number in range(26):

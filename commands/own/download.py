@@ -7,10 +7,14 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from stages.images import duplicates, index
+from stages.images.store import read_images
 from stages.plumbing.errors import UserError
 
 IMAGES = Path("data/images")
+LOOKED_AT = 300  # pictures, evenly spread
 
 
 class Read(NamedTuple):
@@ -20,13 +24,20 @@ class Read(NamedTuple):
     skipped: int
     exact: int
     near: int
+    looked_at: int  # pictures of train, of which the next two are
+    brightest: int  # the largest value of any pixel
+    flat: int  # pictures of one colour
 
 
 def read_result(images: Path) -> Read:
     """Count what `download` has written to the folder of images. UserError if its tables are broken."""
     counts = dict(Counter(split for split, _ in index.read_index(images) or ()))
     kinds = [copy.kind for copy in duplicates.read_duplicates(images)]
-    return Read(counts, index.count_skipped(images), kinds.count("exact"), kinds.count("near"))
+    pixels = read_images(images, "train")
+    some = pixels[np.unique(np.linspace(0, len(pixels) - 1, LOOKED_AT, dtype=np.int64))]
+    flat = int((np.ptp(some.reshape(len(some), -1), axis=1) == 0).sum())
+    skipped = index.count_skipped(images)
+    return Read(counts, skipped, kinds.count("exact"), kinds.count("near"), len(some), int(some.max()), flat)
 
 
 def download(force: bool) -> None:

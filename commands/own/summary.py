@@ -1,6 +1,7 @@
 """What is said of a folder, of the plan for it, and of what was read."""
 
 import shutil
+import sys
 from pathlib import Path
 
 from commands.own import estimate
@@ -12,6 +13,10 @@ from commands.own.survey import Survey
 from stages.images.sources.walking import say
 from stages.plumbing.printing import printable
 from stages.training.devices import device
+
+MUCH = 0.5  # of a picture; of photographs a quarter to less than a half lies outside the square in the middle
+DARK = 32  # of 255: what no picture of a folder is brighter than was read otherwise than it was meant
+SOME = 0.1  # of the pictures
 
 
 def say_survey(path: Path, survey: Survey) -> None:
@@ -30,6 +35,11 @@ def say_survey(path: Path, survey: Survey) -> None:
         f"all {w} × {h}" if order[0] == order[-1] else f"median {wide} × {high}, smallest {w} × {h}, largest {W} × {H}"
     )
     print(f"Sizes      {sizes} pixels{of}, {'grey' if survey.channels == 1 else 'colour'}")
+    if survey.cut_away >= MUCH:
+        print(
+            f"           Only the square in the middle of each picture is used: {survey.cut_away:.0%} of a typical one "
+            "is cut away. If that matters, make them square first."
+        )
     labels = f"{survey.classes:,} class folders, for the scores only" if survey.classes else "none, and none are needed"
     print(f"Labels     {labels}", flush=True)
 
@@ -59,7 +69,19 @@ def say_read(result: Read) -> None:
     counts = " + ".join(f"{count:,} {split}" for split, count in result.counts.items())
     print(f"Read       {counts}; {result.skipped:,} unreadable{_see(result.skipped, 'skipped.csv')}")
     copies = result.exact + result.near
-    print(f"Duplicates {result.exact:,} exact, {result.near:,} near{_see(copies, 'duplicates.csv')}", flush=True)
+    print(f"Duplicates {result.exact:,} exact, {result.near:,} near{_see(copies, 'duplicates.csv')}")
+    if result.brightest < DARK:
+        print(
+            "           The pictures are nearly black as they are stored: no value is above "
+            f"{result.brightest} of 255. So look 16-bit files that use few of their levels; scale them to the full "
+            "range first."
+        )
+    elif result.flat >= SOME * result.looked_at:
+        print(
+            f"           {result.flat:,} of {result.looked_at:,} pictures looked at are of one colour as they are "
+            "stored, and cannot be told apart. Are they blank, or blank in the middle?"
+        )
+    sys.stdout.flush()
 
 
 def _see(count: int, name: str) -> str:

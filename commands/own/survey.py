@@ -43,6 +43,11 @@ class Survey(NamedTuple):
         return sum(self.counts.values())
 
     @property
+    def cut_away(self) -> float:
+        """The share of a typical picture that lies outside the square in its middle: the median of them."""
+        return median(1 - min(pair) / max(pair) for pair in self.sides)
+
+    @property
     def short_side(self) -> int:
         """The median of the shorter side of a picture."""
         return int(median(min(pair) for pair in self.sides))

@@ -103,6 +103,8 @@ def _understand(number: object, value: object, clusters: int) -> str | int:
         return value.strip()
     if isinstance(value, list) and len(value) == 2 and value[0] == MERGE and _is_cluster(value[1], clusters):
         return value[1] if value[1] != number else ""
+    if isinstance(value, list) and len(value) == 2 and value[0] == MERGE and isinstance(value[1], int):
+        raise UserError(f"cluster {number} merges with {value[1]}, which does not exist; there are 0 to {clusters - 1}")
     hint = difflib.get_close_matches(str(value[0]) if isinstance(value, list) and value else "", [MERGE])
     raise UserError(
         f"cluster {number} is {value!r}{'; merge is meant?' if hint else ''}; expected a name in quotes or without, "
